@@ -1,0 +1,435 @@
+//! The job spec: what a pod is asked to do, and what it may touch to do it.
+//!
+//! `schemaVersion` is `MAJOR.MINOR`. A reader takes any minor of its own major and refuses other
+//! majors (`VersionSkew`), because a field it does not know could change what is asked.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The version that this code writes.
+pub const SPEC_VERSION: &str = "1.0";
+const SPEC_MAJOR: &str = "1";
+
+/// What one pod is asked to do. Carries a grant: keep it in a Secret.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSpec {
+    /// `MAJOR.MINOR` of this schema.
+    pub schema_version: String,
+    /// For whom the work is done.
+    pub identity: Identity,
+    /// Where inputs are read and results are written.
+    pub store: StoreAccess,
+    /// The work.
+    pub work: Work,
+}
+
+/// For whom the work is done.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Namespace of the user's object; blobs and results belong to it.
+    pub namespace: String,
+    /// Name of the user's object (ModelOptimization or EdgeBenchmark).
+    pub name: String,
+    /// Key of the result in the store: the BenchmarkRun's UID, or UID, variant and target of a ModelOptimization.
+    pub uid: String,
+    /// Counts from 1; a repeated attempt has a higher one.
+    pub attempt: u32,
+}
+
+/// Where inputs are read and results are written.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreAccess {
+    /// Base URL without `/v1`.
+    pub url: String,
+    /// PEM of the authority that signed the store's certificate; absent for plain http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authority: Option<String>,
+    /// The short-lived token that says what the pod may do.
+    pub grant: String,
+}
+
+/// The work.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(tag = "kind", content = "spec")]
+pub enum Work {
+    /// Bring inputs into the store.
+    Import(Import),
+    /// Make one artefact.
+    Optimize(Optimize),
+    /// Measure variants on one device.
+    Measure(Measure),
+}
+
+/// Bring inputs into the store.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Import {
+    /// What to bring.
+    pub inputs: Vec<ImportInput>,
+    /// Whether addresses that are not public may be fetched from.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+    /// Refuse inputs above this size.
+    pub max_bytes: u64,
+}
+
+/// One input.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportInput {
+    /// `source`, `calibration` or `evaluation`.
+    pub name: String,
+    /// What it is.
+    pub media_type: String,
+    /// Where it is.
+    pub from: ImportFrom,
+    /// What it must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// Where an input is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum ImportFrom {
+    /// A file that is mounted into the pod (a ConfigMap's key, a claim's file).
+    Path(String),
+    /// `https://` or `s3://`; credentials are in the environment.
+    Uri(String),
+}
+
+/// Make one artefact from a model.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Optimize {
+    /// The model to start from.
+    pub source: StoredModel,
+    /// Data that shows the range of activations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationData>,
+    /// Data and metric that decide how good an artefact is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationData>,
+    /// The recipe's name.
+    pub variant: String,
+    /// The runtime to make it for.
+    pub target: String,
+    /// What to do, in order. Empty: convert only.
+    pub passes: Vec<Pass>,
+    /// How far accuracy may fall below the source's, as a difference. Exceeding it ends in exit code 3; artefact and report are stored all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_accuracy_drop: Option<f64>,
+}
+
+/// A model in the store.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredModel {
+    /// What identifies it.
+    pub digest: String,
+    /// Its file format.
+    pub format: ModelFormat,
+}
+
+/// File formats of models.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ModelFormat {
+    /// ONNX protobuf.
+    #[serde(rename = "ONNX")]
+    Onnx,
+    /// TensorFlow Lite flatbuffer.
+    #[serde(rename = "TFLite")]
+    TfLite,
+}
+
+/// Calibration data in the store.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CalibrationData {
+    /// Digest of an `.npz` with the array `x`.
+    pub digest: String,
+    /// How many samples to use, from the first on.
+    pub sample_count: u64,
+}
+
+/// Evaluation data in the store.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EvaluationData {
+    /// Digest of an `.npz` with the arrays `x` and `y`.
+    pub digest: String,
+    /// How predictions are scored.
+    pub metric: AccuracyMetric,
+}
+
+/// How predictions are scored.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccuracyMetric {
+    /// Share of samples whose best class is right.
+    Top1Accuracy,
+    /// Share of samples whose right class is among the best five.
+    Top5Accuracy,
+}
+
+/// One step of a recipe.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "type")]
+pub enum Pass {
+    /// Store and compute in fewer bits.
+    #[serde(rename_all = "camelCase")]
+    Quantize {
+        /// To what.
+        scheme: Scheme,
+        /// How many scales a weight tensor has. Acts with `Int8`.
+        #[serde(default)]
+        granularity: Granularity,
+        /// How activation ranges are chosen. Acts with `Int8`.
+        #[serde(default)]
+        calibrator: Calibrator,
+    },
+}
+
+/// To what a model is quantised.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// 16-bit floating point weights.
+    Float16,
+    /// 8-bit integers, weights and activations.
+    Int8,
+}
+
+/// How many scales a weight tensor has.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Granularity {
+    /// One for each output channel.
+    #[default]
+    PerChannel,
+    /// One.
+    PerTensor,
+}
+
+/// How activation ranges are chosen.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Calibrator {
+    /// The smallest and largest value seen.
+    #[default]
+    MinMax,
+    /// Without the outermost values, by a streaming histogram.
+    Percentile,
+}
+
+/// Measure variants on one device.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Measure {
+    /// The device.
+    pub device: Device,
+    /// How the device runs models.
+    pub backend: Backend,
+    /// The room that a model has.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How inputs are fed.
+    pub workload: Workload,
+    /// Threads of a runtime; at least 1.
+    pub threads: u32,
+    /// What to measure, at most 16. The first is the reference of comparisons.
+    pub variants: Vec<MeasuredVariant>,
+    /// Data and metric that accuracy is computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<EvaluationData>,
+    /// Seconds after which the run is given up.
+    pub deadline_seconds: u64,
+}
+
+/// A device.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// The EdgeDevice's namespace.
+    pub namespace: String,
+    /// The EdgeDevice's name.
+    pub name: String,
+    /// The EdgeDevice's UID.
+    pub uid: String,
+    /// Its EdgeDeviceClass.
+    pub class: String,
+    /// The name of the entry in the EdgeBenchmark's devices.
+    pub request: String,
+    /// Whether it is real.
+    pub fidelity: Fidelity,
+    /// The lease's token.
+    pub fencing_token: i64,
+}
+
+/// Whether a device is real.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fidelity {
+    /// It is.
+    Hardware,
+    /// It is not: its times mean nothing and are not reported.
+    Emulated,
+}
+
+/// How a device runs models.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "type")]
+pub enum Backend {
+    /// In the runner's process, in the runtime of the variant's target.
+    Runtime,
+    /// By firmware on a Cortex-M under QEMU.
+    #[serde(rename_all = "camelCase")]
+    CortexM {
+        /// QEMU's name of the machine.
+        machine: String,
+        /// Guest instructions per virtual nanosecond, as a power of two.
+        icount_shift: u8,
+    },
+}
+
+/// The room that a model has, in bytes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// For code and weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flash_bytes: Option<u64>,
+    /// For everything at run time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// For tensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arena_bytes: Option<u64>,
+}
+
+/// How inputs are fed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// In what pattern.
+    pub scenario: Scenario,
+    /// For how long.
+    pub profile: Profile,
+    /// Fixes every choice that chance would make.
+    pub seed: u64,
+}
+
+/// In what pattern inputs are fed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// One after the other.
+    SingleStream,
+}
+
+/// How long is measured.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Does it work: a moment.
+    Smoke,
+    /// Seconds: while developing.
+    Quick,
+    /// Enough to compare.
+    Standard,
+}
+
+/// A variant to measure.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MeasuredVariant {
+    /// The name of the entry in the EdgeBenchmark's models.
+    pub model: String,
+    /// The recipe's name.
+    pub variant: String,
+    /// The runtime it is for.
+    pub target: String,
+    /// Its file format.
+    pub format: ModelFormat,
+    /// What identifies it.
+    pub digest: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// Why a job spec is refused.
+#[derive(thiserror::Error, Debug)]
+pub enum SpecError {
+    /// Another major version.
+    #[error("job spec has schemaVersion {found}, this program reads {SPEC_MAJOR}.x: use images of one release")]
+    VersionSkew {
+        /// What it has.
+        found: String,
+    },
+    /// Not a job spec at all.
+    #[error("job spec cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl SpecError {
+    /// The reason for a [`crate::Termination`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::VersionSkew { .. } => "VersionSkew",
+            Self::Malformed(_) => "MalformedSpec",
+        }
+    }
+}
+
+impl JobSpec {
+    /// Reads a spec of this major version.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            schema_version: String,
+        }
+        let Version { schema_version } = serde_json::from_str(text)?;
+        if schema_version.split('.').next() != Some(SPEC_MAJOR) {
+            return Err(SpecError::VersionSkew { found: schema_version });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> JobSpec {
+        JobSpec {
+            schema_version: SPEC_VERSION.into(),
+            identity: Identity { namespace: "vision".into(), name: "mnist".into(), uid: "u".into(), attempt: 1 },
+            store: StoreAccess { url: "https://store".into(), certificate_authority: None, grant: "eyg1.x.y".into() },
+            work: Work::Optimize(Optimize {
+                source: StoredModel { digest: "sha256:00".into(), format: ModelFormat::Onnx },
+                calibration: None,
+                evaluation: None,
+                variant: "int8".into(),
+                target: "tflm".into(),
+                passes: vec![Pass::Quantize {
+                    scheme: Scheme::Int8,
+                    granularity: Granularity::PerChannel,
+                    calibrator: Calibrator::Percentile,
+                }],
+                max_accuracy_drop: Some(0.01),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_spec_is_read_back() {
+        let text = serde_json::to_string(&spec()).unwrap();
+        assert_eq!(JobSpec::parse(&text).unwrap(), spec());
+    }
+
+    #[test]
+    fn another_minor_is_read_and_another_major_is_skew() {
+        let minor = serde_json::to_string(&JobSpec { schema_version: "1.7".into(), ..spec() }).unwrap();
+        assert!(JobSpec::parse(&minor).is_ok());
+        let major = r#"{"schemaVersion": "2.0", "anything": 1}"#;
+        assert_eq!(JobSpec::parse(major).unwrap_err().reason(), "VersionSkew");
+        assert_eq!(JobSpec::parse("{").unwrap_err().reason(), "MalformedSpec");
+    }
+}
