@@ -67,7 +67,8 @@ impl Termination {
             if excess == 0 || shortened.message.is_empty() {
                 return text;
             }
-            let keep = shortened.message.len().saturating_sub(excess + "…".len());
+            // A byte of the message is at most six of the text (\u001f), so this never cuts too much.
+            let keep = shortened.message.trim_end_matches('…').len().saturating_sub(excess / 6 + "…".len());
             let keep = (0..=keep).rev().find(|at| shortened.message.is_char_boundary(*at)).unwrap_or(0);
             shortened.message.truncate(keep);
             if keep > 0 {

@@ -1,0 +1,310 @@
+//! The record's fields. Units are in the names.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The version of the schema.
+pub const RECORD_VERSION: &str = "1.0";
+
+/// What one run found on one device.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// `MAJOR.MINOR`.
+    pub schema_version: String,
+    /// Whose run it was.
+    pub metadata: Metadata,
+    /// On what.
+    pub device: Device,
+    /// What was asked.
+    pub workload: Workload,
+    /// The machine, system and runtimes as found.
+    pub environment: Environment,
+    /// The program that measured.
+    pub harness: Harness,
+    /// When each phase began and ended, in order.
+    pub phases: Vec<PhaseSpan>,
+    /// What was found, one entry a variant, in the order asked.
+    pub results: Vec<VariantResult>,
+    /// Whether the numbers can be used, and why not.
+    pub validity: Validity,
+}
+
+/// Whose run it was.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Namespace of the EdgeBenchmark; null by hand.
+    pub namespace: Option<String>,
+    /// Name of the EdgeBenchmark, or of the model by hand.
+    pub name: String,
+    /// UID of the BenchmarkRun; null by hand.
+    pub uid: Option<String>,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// RFC 3339, UTC, when the run began.
+    pub started_at: String,
+    /// RFC 3339, UTC, when it ended.
+    pub finished_at: String,
+}
+
+/// The device.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// The EdgeDevice's name; null by hand.
+    pub name: Option<String>,
+    /// Its namespace; null by hand.
+    pub namespace: Option<String>,
+    /// Its class.
+    pub class: String,
+    /// The entry in the EdgeBenchmark's devices; null by hand.
+    pub request: Option<String>,
+    /// `Hardware` or `Emulated`.
+    pub fidelity: String,
+    /// The lease's token; null by hand.
+    pub fencing_token: Option<i64>,
+}
+
+/// What was asked.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// `SingleStream`.
+    pub scenario: String,
+    /// `Smoke`, `Quick` or `Standard`.
+    pub profile: String,
+    /// What fixed every choice of chance.
+    pub seed: u64,
+    /// Threads of a runtime.
+    pub threads: u32,
+}
+
+/// The machine, system and runtimes as found. Identity only: nothing that changes while it runs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Environment {
+    /// Digest of `fingerprint`.
+    pub fingerprint_digest: String,
+    /// What identifies the machine: CPU model, architecture, cores, caches, memory size, kernel.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Runtimes and their versions.
+    pub runtimes: BTreeMap<String, String>,
+    /// Settings that change results: governor, CPU quota, affinity, THP, …
+    pub settings: BTreeMap<String, String>,
+}
+
+/// The program that measured.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Harness {
+    /// Program.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The clock that latencies were read from.
+    pub clock: String,
+    /// Median of the time between two readings of the clock.
+    pub clock_overhead_nanoseconds: Option<u64>,
+    /// What is unknown, and why.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+/// When a phase began and ended.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseSpan {
+    /// `Preflight`, `Load`, `WarmUp`, `Measure`, `Accuracy`, …
+    pub name: String,
+    /// `model/variant/target`; null for phases of the whole run.
+    pub variant: Option<String>,
+    /// Nanoseconds since the run began.
+    pub start_nanoseconds: u64,
+    /// Nanoseconds since the run began.
+    pub end_nanoseconds: u64,
+}
+
+/// What was found of one variant.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VariantResult {
+    /// The entry in the EdgeBenchmark's models.
+    pub model: String,
+    /// The recipe.
+    pub variant: String,
+    /// The runtime.
+    pub target: String,
+    /// `ONNX` or `TFLite`.
+    pub format: String,
+    /// The model's digest.
+    pub digest: String,
+    /// The model's size.
+    pub size_bytes: u64,
+    /// `Succeeded` or `Failed`.
+    pub outcome: String,
+    /// Why it failed; null if it did not.
+    pub failure: Option<Failure>,
+    /// Time per inference; null on emulated devices.
+    pub latency: Option<Latency>,
+    /// Time to load the model.
+    pub load_nanoseconds: Option<u64>,
+    /// Time of the first inference.
+    pub first_inference_nanoseconds: Option<u64>,
+    /// Instructions of one inference; only where they are exact.
+    pub instructions_per_inference: Option<u64>,
+    /// Instructions of each operator, in order; only where they are exact.
+    pub operators: Option<Vec<Operator>>,
+    /// Largest memory that the model needed at run time.
+    pub peak_memory_bytes: Option<u64>,
+    /// Memory of a microcontroller, measured.
+    pub microcontroller: Option<Microcontroller>,
+    /// How right the outputs are.
+    pub accuracy: Option<Accuracy>,
+    /// Digest of all outputs on the evaluation's or the generated inputs, as little-endian bytes in order.
+    pub output_digest: Option<String>,
+    /// Whether this variant's numbers can be used.
+    pub validity: Validity,
+    /// What is unknown, and why: field to reason.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+/// Why a variant failed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// In CamelCase.
+    pub reason: String,
+    /// What happened and what to do about it.
+    pub message: String,
+}
+
+/// Time per inference, warm-up apart.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// Inferences measured.
+    pub count: u64,
+    /// Inferences before that, not counted.
+    pub warm_up_count: u64,
+    /// Smallest.
+    pub minimum_nanoseconds: u64,
+    /// Largest.
+    pub maximum_nanoseconds: u64,
+    /// Mean, rounded to the nanosecond.
+    pub mean_nanoseconds: u64,
+    /// How percentiles are picked from the samples.
+    pub percentile_method: String,
+    /// Percentiles that the count allows, by name (`50`, `90`, `99`).
+    pub percentiles: BTreeMap<String, Percentile>,
+    /// What is unknown, and why (`99`: TooFewSamples).
+    pub unavailable: BTreeMap<String, String>,
+    /// Windows in which this variant had its turn.
+    pub windows: Vec<Window>,
+    /// All samples in order; see `media_type::SAMPLES`.
+    pub samples: Option<Samples>,
+}
+
+/// A percentile with its 95 % interval.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Percentile {
+    /// The percentile.
+    pub value_nanoseconds: u64,
+    /// Lower end of the order-statistic interval; null with too few samples.
+    pub lower_nanoseconds: Option<u64>,
+    /// Upper end.
+    pub upper_nanoseconds: Option<u64>,
+}
+
+/// One turn of a variant.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// Nanoseconds since the run began.
+    pub start_nanoseconds: u64,
+    /// Nanoseconds since the run began.
+    pub end_nanoseconds: u64,
+    /// Inferences in it.
+    pub count: u64,
+    /// Their median.
+    pub median_nanoseconds: u64,
+}
+
+/// Raw samples, losslessly packed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Samples {
+    /// How `data` is packed, such as `zlib+base64;leb128-delta`.
+    pub encoding: String,
+    /// The packed samples; null if they are a blob of their own.
+    pub data: Option<String>,
+    /// Digest of the blob; null if they are in `data`.
+    pub digest: Option<String>,
+}
+
+/// Instructions of one operator.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Operator {
+    /// Its name in the model's format.
+    pub name: String,
+    /// Instructions of one inference.
+    pub instructions: u64,
+}
+
+/// Memory of a microcontroller, measured.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Microcontroller {
+    /// Code and model.
+    pub flash_bytes: u64,
+    /// Arena, stack's high-water mark, input and output.
+    pub ram_bytes: u64,
+    /// Of which tensors.
+    pub arena_bytes: u64,
+    /// Of which stack.
+    pub stack_bytes: u64,
+}
+
+/// How right the outputs are, with the 95 % Wilson interval. Ratios are decimal strings with six places.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Accuracy {
+    /// How outputs were scored.
+    pub metric: String,
+    /// The score.
+    pub value: String,
+    /// Lower end.
+    pub lower: String,
+    /// Upper end.
+    pub upper: String,
+    /// Samples scored.
+    pub sample_count: u64,
+    /// Samples scored right.
+    pub correct: u64,
+    /// Digest of the data.
+    pub dataset_digest: String,
+}
+
+/// Whether numbers can be used.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Validity {
+    /// `Valid`, `Invalid` or `Inconclusive`.
+    pub state: String,
+    /// Why not, in CamelCase; empty if valid.
+    pub reasons: Vec<String>,
+    /// What to do about it, for people.
+    pub recommendations: Vec<String>,
+}
+
+impl Record {
+    /// The canonical bytes and their digest.
+    pub fn seal(&self) -> Result<(Vec<u8>, String), crate::CanonicalError> {
+        let bytes = crate::canonical_json(self)?;
+        let digest = crate::digest(&bytes);
+        Ok((bytes, digest))
+    }
+}
