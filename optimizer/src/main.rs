@@ -1,2 +1,3 @@
-//! Stub.
+//! The optimizer's command line.
+
 fn main() {}

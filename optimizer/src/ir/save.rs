@@ -1,0 +1,151 @@
+//! Writes models. Nodes nobody touched and fields nobody read go out byte for byte as they came in; the same model
+//! always gives the same bytes.
+
+use super::node::{Attribute, Node};
+use super::tensor::{DataType, Tensor, TensorData};
+use super::wire::Writer;
+use super::{Dim, Graph, Model, Value};
+
+/// The lowest format version whose readers take initializers that are not inputs, and opset 11 and up.
+const MIN_IR_VERSION: i64 = 6;
+
+impl Model {
+    /// The file's bytes, weights inside.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.int(1, self.ir_version.max(MIN_IR_VERSION)).raw(&self.rest).bytes(7, &self.graph.to_bytes());
+        for (domain, version) in &self.opsets {
+            let mut opset = Writer::default();
+            if !domain.is_empty() {
+                opset.bytes(1, domain.as_bytes());
+            }
+            writer.bytes(8, &opset.int(2, *version).clone().finish());
+        }
+        writer.finish()
+    }
+}
+
+impl Graph {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        for node in &self.nodes {
+            writer.bytes(1, &node.to_bytes());
+        }
+        writer.bytes(2, self.name.as_bytes());
+        for (name, tensor) in &self.initializers {
+            writer.bytes(5, &tensor_bytes(name, tensor));
+        }
+        writer.raw(&self.rest);
+        for value in &self.inputs {
+            writer.bytes(11, &value_bytes(value));
+        }
+        for value in &self.outputs {
+            writer.bytes(12, &value_bytes(value));
+        }
+        writer.finish()
+    }
+}
+
+impl Node {
+    /// The `NodeProto`.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        if let Some(raw) = &self.raw {
+            return raw.clone();
+        }
+        let mut writer = Writer::default();
+        for name in &self.inputs {
+            writer.bytes(1, name.as_bytes());
+        }
+        for name in &self.outputs {
+            writer.bytes(2, name.as_bytes());
+        }
+        if !self.name.is_empty() {
+            writer.bytes(3, self.name.as_bytes());
+        }
+        writer.bytes(4, self.op_type.as_bytes());
+        for (name, value) in &self.attributes {
+            writer.bytes(5, &attribute_bytes(name, value));
+        }
+        if !self.domain.is_empty() {
+            writer.bytes(7, self.domain.as_bytes());
+        }
+        writer.finish()
+    }
+}
+
+fn attribute_bytes(name: &str, value: &Attribute) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.bytes(1, name.as_bytes());
+    match value {
+        Attribute::Float(value) => writer.float(2, *value).int(20, 1),
+        Attribute::Int(value) => writer.int(3, *value).int(20, 2),
+        Attribute::String(value) => writer.bytes(4, value).int(20, 3),
+        Attribute::Tensor(value) => writer.bytes(5, &tensor_bytes("", value)).int(20, 4),
+        Attribute::Floats(values) => {
+            for value in values {
+                writer.float(7, *value);
+            }
+            writer.int(20, 6)
+        }
+        Attribute::Ints(values) => {
+            for value in values {
+                writer.int(8, *value);
+            }
+            writer.int(20, 7)
+        }
+        Attribute::Strings(values) => {
+            for value in values {
+                writer.bytes(9, value);
+            }
+            writer.int(20, 8)
+        }
+        Attribute::Opaque(bytes) => return bytes.clone(),
+    };
+    writer.finish()
+}
+
+fn tensor_bytes(name: &str, tensor: &Tensor) -> Vec<u8> {
+    if let TensorData::Opaque(proto) = &tensor.data {
+        return proto.clone();
+    }
+    let mut writer = Writer::default();
+    if !tensor.dims.is_empty() {
+        writer.packed_ints(1, &tensor.dims.iter().map(|dim| *dim as i64).collect::<Vec<_>>());
+    }
+    writer.int(2, tensor.dtype().onnx());
+    if !name.is_empty() {
+        writer.bytes(8, name.as_bytes());
+    }
+    writer.bytes(9, &tensor.to_bytes().unwrap_or_default());
+    writer.finish()
+}
+
+fn value_bytes(value: &Value) -> Vec<u8> {
+    let Value { name, dtype, shape, has_shape } = value;
+    let mut kind = Writer::default();
+    if *dtype != DataType::Undefined {
+        kind.int(1, dtype.onnx());
+    }
+    if *has_shape {
+        let mut dims = Writer::default();
+        for dim in shape {
+            let mut inner = Writer::default();
+            match dim {
+                Dim::Static(size) => {
+                    inner.int(1, *size as i64);
+                }
+                Dim::Symbol(name) => {
+                    inner.bytes(2, name.as_bytes());
+                }
+                Dim::Unknown => {}
+            }
+            dims.bytes(1, &inner.finish());
+        }
+        kind.bytes(2, &dims.finish());
+    }
+    let mut tensor = Writer::default();
+    tensor.bytes(1, &kind.finish());
+    let mut writer = Writer::default();
+    writer.bytes(1, name.as_bytes()).bytes(2, &tensor.finish());
+    writer.finish()
+}
