@@ -17,6 +17,6 @@ fn main() -> Result<(), String> {
             println!("{}", largest::largest(&generate::schema(crd)["properties"]["status"], "status", false)?);
             Ok(())
         }
-        _ => Err("usage: edgeyard_crds [largest KIND]".into()),
+        _ => Err("usage: edgeyard-crds [largest KIND]".into()),
     }
 }
