@@ -1,0 +1,187 @@
+//! What Prometheus is told: one registry with the prefix `edgeyard_`, and its text in both formats.
+//!
+//! Labels come from closed sets or from live objects; what an object brought in goes when it goes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::results::Results;
+
+/// Bounds of `edgeyard_reconcile_duration_seconds`.
+const DURATION_BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
+
+/// All of the operator's series.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// Series of benchmark results, set and removed by object.
+    pub results: Arc<Results>,
+    /// `edgeyard_reconcile_total`.
+    pub reconciles: Family<ReconcileLabels, Counter>,
+    /// `edgeyard_reconcile_duration_seconds`.
+    pub durations: Family<ControllerLabels, Histogram, fn() -> Histogram>,
+    /// `edgeyard_leases`.
+    pub leases: Family<LeaseLabels, Gauge>,
+    /// `edgeyard_devices`.
+    pub devices: Family<DeviceLabels, Gauge>,
+    /// `edgeyard_queue_waiting`.
+    pub queue_waiting: Family<QueueLabels, Gauge>,
+    /// `edgeyard_leader`: 1 in the operator that works.
+    pub leader: Gauge,
+}
+
+/// Labels of `edgeyard_reconcile_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReconcileLabels {
+    /// The controller.
+    pub controller: &'static str,
+    /// `success`, or one of [`Error::outcome`](super::Error::outcome).
+    pub outcome: &'static str,
+}
+
+/// Labels of `edgeyard_reconcile_duration_seconds`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ControllerLabels {
+    /// The controller.
+    pub controller: &'static str,
+}
+
+/// Labels of `edgeyard_leases`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LeaseLabels {
+    /// `namespace/name` of the queue; empty when there is none.
+    pub queue: String,
+    /// The lease's phase.
+    pub phase: &'static str,
+}
+
+/// Labels of `edgeyard_devices`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct DeviceLabels {
+    /// Name of the device class.
+    pub device_class: String,
+    /// The device's state.
+    pub state: &'static str,
+}
+
+/// Labels of `edgeyard_queue_waiting`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct QueueLabels {
+    /// `namespace/name` of the queue.
+    pub queue: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("edgeyard");
+        let metrics = Self {
+            results: Arc::default(),
+            reconciles: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            leases: Family::default(),
+            devices: Family::default(),
+            queue_waiting: Family::default(),
+            leader: Gauge::default(),
+            registry: Mutex::new(Registry::default()),
+        };
+        registry.register("reconcile", "Reconciliations, by how they ended", metrics.reconciles.clone());
+        registry.register("reconcile_duration_seconds", "How long reconciliations took", metrics.durations.clone());
+        registry.register("leases", "DeviceLeases that exist", metrics.leases.clone());
+        registry.register("devices", "EdgeDevices that exist", metrics.devices.clone());
+        registry.register("queue_waiting", "DeviceLeases that wait for a device", metrics.queue_waiting.clone());
+        registry.register("leader", "1 in the operator that works, 0 in one that stands by", metrics.leader.clone());
+        registry.register_collector(Box::new(metrics.results.clone()));
+        *metrics.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = registry;
+        metrics
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text, for a scraper that asks for it.
+    ///
+    /// # Errors
+    /// Never in practice: writing to a String.
+    pub fn open_metrics(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner))?;
+        Ok(text)
+    }
+
+    /// The older text format 0.0.4, for everybody else (`promtool check metrics` among them).
+    ///
+    /// # Errors
+    /// As [`Self::open_metrics`].
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        Ok(to_text_format(&self.open_metrics()?))
+    }
+}
+
+/// OpenMetrics names a counter's family without `_total`, and has lines that the older format does not know.
+fn to_text_format(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let counters: Vec<&str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    for line in open_metrics.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let header = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        match header.and_then(|rest| rest.split_once(' ')) {
+            Some((name, rest)) if counters.contains(&name) => {
+                text.push_str(&line[..7]);
+                text.push_str(name);
+                text.push_str("_total ");
+                text.push_str(rest);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::results::{Metric, Series};
+
+    #[test]
+    fn counters_keep_their_help_and_type_in_the_older_format() {
+        let metrics = Metrics::default();
+        metrics.reconciles.get_or_create(&ReconcileLabels { controller: "EdgeDevice", outcome: "success" }).inc();
+        let text = metrics.text().unwrap();
+        assert!(text.contains("# TYPE edgeyard_reconcile_total counter\n"), "{text}");
+        assert!(text.contains("# HELP edgeyard_reconcile_total "), "{text}");
+        assert!(text.contains("edgeyard_reconcile_total{controller=\"EdgeDevice\",outcome=\"success\"} 1\n"), "{text}");
+        assert!(!text.contains("# EOF"));
+    }
+
+    #[test]
+    fn results_come_and_go_with_their_object() {
+        let metrics = Metrics::default();
+        let series = || Series::new(Metric::Latency, 0.25).label("benchmark", "b\"1").label("percentile", "50");
+        metrics.results.set("uid-1", vec![series()]);
+        // A re-created object of the same name has the same labels: one of the two series must win, or the scrape fails.
+        metrics.results.set("uid-2", vec![series()]);
+        let line = "edgeyard_latency_seconds{benchmark=\"b\\\"1\",percentile=\"50\"} 0.25";
+        assert_eq!(metrics.text().unwrap().matches(line).count(), 1);
+        metrics.results.remove("uid-1");
+        assert_eq!(metrics.text().unwrap().matches(line).count(), 1);
+        metrics.results.remove("uid-2");
+        let text = metrics.text().unwrap();
+        assert!(!text.contains("edgeyard_latency_seconds"), "{text}");
+    }
+}
