@@ -2,6 +2,7 @@
 //! `load` reads it, `save` writes it, `shapes` fills in what every tensor looks like, `simplify` makes it small and
 //! static. Passes and lowerings see only these types, never protobuf.
 
+mod infer;
 mod load;
 mod node;
 mod save;
@@ -10,6 +11,9 @@ pub mod wire;
 
 use std::collections::BTreeMap;
 
+pub use infer::{
+    InferError, SliceRange, Window, axis, broadcast, constant_value, infer, permutation, shape_slice, slice_ranges, window,
+};
 pub use load::{LoadError, load, load_file};
 pub use node::{Attribute, Node};
 pub use tensor::{DataType, Tensor, TensorData};
