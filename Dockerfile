@@ -1,0 +1,46 @@
+# Edgeyard's images, `control-plane` (operator, store, CLI) and `worker` (optimizer, device-runner, runtimes, QEMU, firmware):
+# nothing but the programs and the shared libraries they load, on an empty base.
+#
+# `cargo xtask images` builds them here with buildah. With docker: `cargo xtask images --stage`, then
+#   docker build --file Dockerfile --target worker --tag edgeyard/worker:dev target/images/context/amd64
+# The context holds bin/{control-plane,worker}/, lib/, firmware/ and closure.sh of one architecture.
+ARG BASE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE} AS control-plane-files
+COPY closure.sh /
+COPY bin/control-plane/ /out/usr/bin/
+RUN sh /closure.sh /out
+
+FROM scratch AS control-plane
+COPY --from=control-plane-files /out /
+ENV PATH=/usr/bin HOME=/tmp
+USER 65532:65532
+
+FROM ${BASE} AS worker-files
+# Empty where no board is emulated (the arm64 worker under user-mode emulation).
+ARG QEMU=qemu-system-arm
+# Backports are added to whatever mirror the base already uses; bookworm's own QEMU 7.2 counts, but is too old elsewhere.
+RUN set -e; \
+    if [ -n "$QEMU" ]; then \
+      sed -i 's/^Suites: bookworm bookworm-updates.*/& bookworm-backports/' /etc/apt/sources.list.d/*.sources 2>/dev/null || true; \
+      [ ! -e /etc/apt/sources.list ] || \
+        sed -nE 's/^(deb .*) bookworm main.*/\1 bookworm-backports main/p' /etc/apt/sources.list >/etc/apt/sources.list.d/backports.list; \
+      apt-get update; apt-get install -y --no-install-recommends -t bookworm-backports $QEMU libstdc++6; \
+    elif ! ls /usr/lib/*-linux-gnu/libstdc++.so.6 >/dev/null 2>&1; then \
+      apt-get update; apt-get install -y --no-install-recommends libstdc++6; \
+    fi
+COPY closure.sh /
+COPY bin/worker/ /out/usr/bin/
+COPY lib/ /out/opt/edgeyard/lib/
+COPY firmware/ /out/opt/edgeyard/firmware/
+RUN sh /closure.sh /out ${QEMU:+/usr/bin/$QEMU}
+
+FROM scratch AS worker
+COPY --from=worker-files /out /
+ENV PATH=/usr/bin HOME=/tmp \
+    EDGEYARD_ORT_LIB=/opt/edgeyard/lib/libonnxruntime.so \
+    EDGEYARD_LITERT_LIB=/opt/edgeyard/lib/libLiteRt.so \
+    EDGEYARD_QEMU_ARM=/usr/bin/qemu-system-arm \
+    EDGEYARD_FIRMWARE_DIR=/opt/edgeyard/firmware \
+    ORT_DISABLE_TELEMETRY=1
+USER 65532:65532

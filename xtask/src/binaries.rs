@@ -1,0 +1,39 @@
+//! The programs of the workspace, and building them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::layout;
+use crate::shell::{cargo, quiet};
+
+/// Programs of the image `control-plane`.
+pub const CONTROL_PLANE: &[&str] = &["edgeyard-operator", "edgeyard-store", "kubectl-edgeyard"];
+/// Programs of the image `worker`.
+pub const WORKER: &[&str] = &["edgeyard-optimizer", "edgeyard-device-runner"];
+/// Programs of the arm64 worker, which only infers.
+pub const WORKER_ARM64: &[&str] = &["edgeyard-device-runner"];
+/// Rust's name of the arm64 target.
+pub const ARM64: &str = "aarch64-unknown-linux-gnu";
+
+/// Builds programs in release, for this machine or for `triple`, and returns the folder they are in.
+///
+/// # Errors
+/// What cargo said.
+pub fn build(names: &[&str], triple: Option<&str>) -> Result<PathBuf> {
+    let mut cargo = cargo(&layout::root()?);
+    cargo.args(["build", "--quiet", "--release"]);
+    cargo.args(names.iter().flat_map(|name| ["--bin", name]));
+    let mut folder = layout::cargo_target()?;
+    if let Some(triple) = triple {
+        cargo.args(["--target", triple]);
+        folder.push(triple);
+    }
+    quiet(&mut cargo)?;
+    Ok(folder.join("release"))
+}
+
+/// Whether `name` is one of ours.
+pub fn is_ours(name: &str) -> bool {
+    CONTROL_PLANE.contains(&name) || WORKER.contains(&name)
+}

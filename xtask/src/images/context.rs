@@ -1,0 +1,80 @@
+//! The build context of one architecture: programs, runtimes and firmware, staged below `target/images/context`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use fs_err as fs;
+use sha2::{Digest, Sha256};
+
+use crate::setup::runtimes;
+use crate::{binaries, environment, firmware, layout};
+
+/// Stages the context of an architecture and returns its folder.
+///
+/// Files are copied only when they differ, so that buildah's own cache holds.
+pub fn stage(arch: &str) -> Result<PathBuf> {
+    let (root, cache) = (layout::root()?, layout::cache()?);
+    let dir = layout::target()?.join("images/context").join(arch);
+    let (machine, triple, control_plane, worker) = match arch {
+        "amd64" => ("x86_64", None, binaries::CONTROL_PLANE, binaries::WORKER),
+        _ => ("aarch64", Some(binaries::ARM64), &[][..], binaries::WORKER_ARM64),
+    };
+    let names: Vec<&str> = control_plane.iter().chain(worker).copied().collect();
+    let built = binaries::build(&names, triple)?;
+    let mut wanted = vec![(root.join("hardware-lab/cluster/closure.sh"), PathBuf::from("closure.sh"))];
+    for (stage, programs) in [("control-plane", control_plane), ("worker", worker)] {
+        wanted.extend(programs.iter().map(|name| (built.join(name), Path::new("bin").join(stage).join(name))));
+    }
+    wanted.push((runtimes::onnxruntime(&cache, machine), "lib/libonnxruntime.so".into()));
+    wanted.push((runtimes::litert(&cache, machine), "lib/libLiteRt.so".into()));
+    if arch == "amd64" {
+        firmware::build()?;
+        for entry in fs::read_dir(environment::firmware_dir()?)? {
+            let path = entry?.path();
+            if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|e| e == "elf")) {
+                wanted.push((path.clone(), Path::new("firmware").join(name)));
+            }
+        }
+    }
+    for folder in ["bin/control-plane", "bin/worker", "lib", "firmware"] {
+        fs::create_dir_all(dir.join(folder))?;
+    }
+    for stale in files(&dir)?.iter().filter(|file| !wanted.iter().any(|(_, to)| dir.join(to) == **file)) {
+        fs::remove_file(stale)?;
+    }
+    for (from, to) in &wanted {
+        let to = dir.join(to);
+        let new = fs::read(from)?;
+        if fs::read(&to).ok().as_ref() != Some(&new) {
+            fs::copy(from, &to)?;
+        }
+    }
+    Ok(dir)
+}
+
+/// Digest of every file's path, mode bit and content, and of `more`.
+pub fn digest(dir: &Path, more: &[&str]) -> Result<String> {
+    let mut hash = Sha256::new();
+    for file in files(dir)? {
+        hash.update(file.strip_prefix(dir)?.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(Sha256::digest(fs::read(&file)?));
+    }
+    for text in more {
+        hash.update(Sha256::digest(text));
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { todo.push(entry.path()) } else { found.push(entry.path()) }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
