@@ -169,6 +169,9 @@ impl Program {
                     format!("--cluster-cidr={POD_SUBNET}"),
                     "--leader-elect=false".into(),
                     "--bind-address=127.0.0.1".into(),
+                    // Starting all controllers is some hundred requests; the default of 20 a second takes seconds.
+                    "--kube-api-qps=500".into(),
+                    "--kube-api-burst=1000".into(),
                 ]);
                 flags
             }
