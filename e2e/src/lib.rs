@@ -1,1 +1,20 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests and the demo share: a cluster seen through kubectl and helm, the lab of the examples, its
+//! data, and waiting for conditions. Uses the very commands that users type.
+
+pub mod cluster;
+pub mod data;
+pub mod diagnose;
+pub mod lab;
+pub mod namespace;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use namespace::Namespace;
+pub use wait::{Outcome, wait_for};
+
+use std::path::PathBuf;
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
