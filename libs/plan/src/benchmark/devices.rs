@@ -1,0 +1,186 @@
+//! Which devices an entry can have, and what their class says about them.
+
+use edgeyard_crds::benchmark_status::Fidelity;
+use edgeyard_crds::device_class::{CortexM, Driver, EdgeDeviceClassSpec, Limits};
+use edgeyard_crds::devices::{Candidates, LabelSelector};
+use edgeyard_crds::scalars::Quantity;
+use edgeyard_job::spec;
+
+use crate::pods::{self, Shape};
+use crate::{Refusal, quantity, reason};
+
+use super::DeviceEntry;
+
+/// A device class that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceClass {
+    /// Its name.
+    pub name: String,
+    /// Whether its devices are real.
+    pub fidelity: Fidelity,
+    /// Its runtimes, the preferred one first.
+    pub targets: Vec<String>,
+    /// How its devices run models.
+    pub backend: spec::Backend,
+    /// The room that a model has.
+    pub limits: spec::Limits,
+    /// The runner's pod.
+    pub shape: Shape,
+}
+
+/// Checks a device class.
+pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceClass, Refusal> {
+    let EdgeDeviceClassSpec { fidelity, isolation: _, targets, limits, backend, runner } = written;
+    let backend = match backend.validate().map_err(|invalid| refuse(name, &invalid.to_string()))? {
+        Driver::Runtime => spec::Backend::Runtime,
+        Driver::CortexM(CortexM { machine, icount_shift }) => spec::Backend::CortexM {
+            machine: machine.0,
+            icount_shift: u8::try_from(icount_shift)
+                .map_err(|_| refuse(name, "backend.cortexM.icountShift must be from 0 to 10"))?,
+        },
+    };
+    let Limits { flash, memory, arena } = limits.unwrap_or_default();
+    let bytes = |field: &str, amount: Option<Quantity>| match amount {
+        None => Ok(None),
+        Some(amount) => quantity::units(&amount)
+            .map(Some)
+            .ok_or_else(|| refuse(name, &format!("limits.{field} {:?} is not an amount of bytes", amount.0))),
+    };
+    Ok(DeviceClass {
+        name: name.to_owned(),
+        fidelity,
+        targets: targets.into_iter().map(|target| target.0).collect(),
+        backend,
+        limits: spec::Limits {
+            flash_bytes: bytes("flash", flash)?,
+            memory_bytes: bytes("memory", memory)?,
+            arena_bytes: bytes("arena", arena)?,
+        },
+        shape: pods::runner(name, fidelity, &runner.resources, runner.architecture, runner.image, runner.device_nodes)?,
+    })
+}
+
+fn refuse(class: &str, what: &str) -> Refusal {
+    Refusal::new(reason::INVALID_DEVICE_CLASS, format!("EdgeDeviceClass {class}: {what}"))
+}
+
+/// A device of the queue, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceView {
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: String,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+}
+
+/// The devices that an entry can have, all of one class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Their class.
+    pub class: String,
+    /// Their names, sorted.
+    pub names: Vec<String>,
+}
+
+/// Which of a queue's devices an entry can have.
+///
+/// # Errors
+/// A [`Refusal`] when there are too few, or when they are of several classes: figures would be mixed.
+pub fn pool(entry: &DeviceEntry, devices: &[DeviceView]) -> Result<Pool, Refusal> {
+    let fits = |device: &&DeviceView| match &entry.candidates {
+        Candidates::OfClass(class) => device.class == class.0,
+        Candidates::Labelled(selector) => matches(selector, device),
+        Candidates::Named(names) => names.iter().any(|name| name.0 == device.name),
+    };
+    let mut found: Vec<_> = devices.iter().filter(fits).collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let wanted = match &entry.candidates {
+        Candidates::OfClass(class) => format!("of class {class}"),
+        Candidates::Labelled(selector) => {
+            let labels: Vec<_> = selector.match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("with labels {}", labels.join(","))
+        }
+        Candidates::Named(names) => {
+            let names: Vec<_> = names.iter().map(|name| name.0.as_str()).collect();
+            format!("named {}", names.join(", "))
+        }
+    };
+    if found.len() < entry.count {
+        let all: Vec<_> = devices.iter().take(8).map(|device| format!("{} ({})", device.name, device.class)).collect();
+        let offer = if all.is_empty() {
+            "the queue gives out no devices".to_owned()
+        } else {
+            format!("the queue gives out {}", all.join(", "))
+        };
+        return Err(Refusal::new(
+            reason::NO_DEVICE_MATCHES,
+            format!(
+                "spec.devices: {} asks for {} device(s) {wanted}, and {} match; {offer}: add an EdgeDevice, or ask for \
+                 another class",
+                entry.name,
+                entry.count,
+                found.len()
+            ),
+        ));
+    }
+    let first = found[0];
+    if let Some(other) = found.iter().find(|device| device.class != first.class) {
+        return Err(Refusal::new(
+            reason::AMBIGUOUS_DEVICE_CLASS,
+            format!(
+                "spec.devices: {} matches devices of several classes ({} is {}, {} is {}): make one entry for each class",
+                entry.name, first.name, first.class, other.name, other.class
+            ),
+        ));
+    }
+    Ok(Pool { class: first.class.clone(), names: found.iter().map(|device| device.name.clone()).collect() })
+}
+
+/// Whether a device has all labels of a selector.
+fn matches(selector: &LabelSelector, device: &DeviceView) -> bool {
+    selector.match_labels.iter().all(|wanted| device.labels.iter().any(|(key, value)| (key, value) == wanted))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn class(name: &str, targets: &str, backend: &str, fidelity: &str) -> DeviceClass {
+        let yaml = format!(
+            "{{fidelity: {fidelity}, isolation: Unit, targets: {targets}, backend: {backend}, runner: {{}}, limits: {{flash: 4Mi}}}}"
+        );
+        device_class(name, serde_yaml::from_str(&yaml).unwrap()).unwrap()
+    }
+
+    fn device(name: &str, class: &str, site: &str) -> DeviceView {
+        DeviceView { name: name.into(), class: class.into(), labels: vec![("site".into(), site.into())] }
+    }
+
+    fn entry(yaml: &str) -> DeviceEntry {
+        super::super::device_entry(serde_yaml::from_str(yaml).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_class_is_read() {
+        let class =
+            class("m4", "[tflm]", "{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", "Emulated");
+        assert_eq!(class.backend, spec::Backend::CortexM { machine: "mps2-an386".into(), icount_shift: 6 });
+        assert_eq!(class.limits.flash_bytes, Some(4 << 20));
+    }
+
+    #[test]
+    fn devices_are_found_by_class_labels_and_name() {
+        let devices = [device("b", "m4", "berlin"), device("a", "m4", "bonn"), device("c", "host", "bonn")];
+        let names = |yaml: &str| pool(&entry(yaml), &devices).map(|pool| pool.names.join(","));
+        assert_eq!(names("{name: x, deviceClassName: m4}").unwrap(), "a,b");
+        assert_eq!(names("{name: x, selector: {matchLabels: {site: berlin}}}").unwrap(), "b");
+        assert_eq!(names("{name: x, deviceNames: [c]}").unwrap(), "c");
+        let few = names("{name: x, deviceClassName: m4, count: 3}").unwrap_err();
+        assert_eq!(few.reason, reason::NO_DEVICE_MATCHES);
+        assert!(few.message.contains("3 device(s) of class m4, and 2 match; the queue gives out b (m4)"), "{few}");
+        let mixed = names("{name: x, selector: {matchLabels: {site: bonn}}}").unwrap_err();
+        assert_eq!(mixed.reason, reason::AMBIGUOUS_DEVICE_CLASS);
+    }
+}
