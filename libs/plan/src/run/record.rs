@@ -180,7 +180,7 @@ pub(crate) mod tests {
                 "model": "mnist", "variant": variant, "target": "litert", "format": "TFLite", "digest": digest,
                 "sizeBytes": 10, "outcome": "Succeeded", "failure": null,
                 "latency": {
-                    "count": 9, "warmUpCount": 1, "warmUpSteady": true, "minimumNanoseconds": 1, "maximumNanoseconds": 9, "meanNanoseconds": 5,
+                    "count": 9, "warmUpCount": 1, "warmUpSteady": true, "disturbance": {"involuntaryContextSwitches": 0, "voluntaryContextSwitches": 0, "minorPageFaults": 0, "majorPageFaults": 0}, "minimumNanoseconds": 1, "maximumNanoseconds": 9, "meanNanoseconds": 5,
                     "percentileMethod": "floor", "percentiles": {"50": {"valueNanoseconds": 5, "lowerNanoseconds": null, "upperNanoseconds": null}},
                     "unavailable": {}, "windows": [], "samples": null
                 },
