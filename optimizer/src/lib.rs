@@ -2,5 +2,13 @@
 //! for a target, and goes out as an artefact that was run in the target's own runtime, with a report.
 
 pub mod ir;
-pub mod lower;
 pub mod simplify;
+pub mod dataset;
+pub mod runtime;
+pub mod calibrate;
+pub mod quantize;
+pub mod lower;
+pub mod target;
+pub mod evaluate;
+pub mod optimize;
+pub mod error;

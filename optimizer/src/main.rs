@@ -1,3 +1,9 @@
-//! The optimizer's command line.
+//! The optimizer's binary: reads the command line and hands over.
 
-fn main() {}
+mod cli;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    cli::Arguments::parse().run()
+}

@@ -60,9 +60,8 @@ pub fn axis(value: i64, rank: usize) -> Option<usize> {
 /// The shape that two shapes broadcast to.
 pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
-    let at = |shape: &[usize], index: usize| {
-        (index + shape.len()).checked_sub(rank).map_or(1, |position| shape[position])
-    };
+    let at =
+        |shape: &[usize], index: usize| (index + shape.len()).checked_sub(rank).map_or(1, |position| shape[position]);
     (0..rank)
         .map(|index| match (at(a, index), at(b, index)) {
             (x, y) if x == y => Some(x),
@@ -100,7 +99,9 @@ pub fn window(node: &Node, input: &[usize], kernel: &[usize]) -> Result<Window, 
     let (strides, dilations) = (list("strides", 1, rank)?, list("dilations", 1, rank)?);
     let mut pads = list("pads", 0, 2 * rank)?;
     if kernel.len() != rank || strides.contains(&0) || dilations.contains(&0) || kernel.contains(&0) {
-        return Err(format!("kernel {kernel:?}, strides {strides:?} and dilations {dilations:?} do not fit {rank} axes"));
+        return Err(format!(
+            "kernel {kernel:?}, strides {strides:?} and dilations {dilations:?} do not fit {rank} axes"
+        ));
     }
     let auto = node.string("auto_pad").unwrap_or("NOTSET");
     let ceil = node.int("ceil_mode", 0) != 0;
@@ -114,8 +115,7 @@ pub fn window(node: &Node, input: &[usize], kernel: &[usize]) -> Result<Window, 
             "SAME_UPPER" | "SAME_LOWER" => {
                 let total = ((size.div_ceil(step).max(1) - 1) * step + reach).saturating_sub(size);
                 let (small, large) = (total / 2, total - total / 2);
-                (pads[index], pads[index + rank]) =
-                    if auto == "SAME_UPPER" { (small, large) } else { (large, small) };
+                (pads[index], pads[index + rank]) = if auto == "SAME_UPPER" { (small, large) } else { (large, small) };
             }
             other => return Err(format!("auto_pad {other} is unknown")),
         }
@@ -185,11 +185,47 @@ impl Inference<'_> {
                 let tensor = known!(constant_value(node));
                 one(tensor.dtype(), tensor.dims)
             }
-            "Relu" | "Sigmoid" | "Tanh" | "HardSwish" | "HardSigmoid" | "LeakyRelu" | "Elu" | "Selu" | "Softplus"
-            | "Softsign" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "Floor" | "Ceil" | "Round" | "Erf" | "Sign"
-            | "Reciprocal" | "Sin" | "Cos" | "Tan" | "Clip" | "Identity" | "Softmax" | "LogSoftmax" | "Gelu" | "Mish"
-            | "ThresholdedRelu" | "Celu" | "Hardmax" | "LRN" | "InstanceNormalization" | "CumSum" | "Not"
-            | "LpNormalization" | "BatchNormalization" | "Dropout" | "LayerNormalization" => {
+            "Relu"
+            | "Sigmoid"
+            | "Tanh"
+            | "HardSwish"
+            | "HardSigmoid"
+            | "LeakyRelu"
+            | "Elu"
+            | "Selu"
+            | "Softplus"
+            | "Softsign"
+            | "Exp"
+            | "Log"
+            | "Sqrt"
+            | "Abs"
+            | "Neg"
+            | "Floor"
+            | "Ceil"
+            | "Round"
+            | "Erf"
+            | "Sign"
+            | "Reciprocal"
+            | "Sin"
+            | "Cos"
+            | "Tan"
+            | "Clip"
+            | "Identity"
+            | "Softmax"
+            | "LogSoftmax"
+            | "Gelu"
+            | "Mish"
+            | "ThresholdedRelu"
+            | "Celu"
+            | "Hardmax"
+            | "LRN"
+            | "InstanceNormalization"
+            | "CumSum"
+            | "Not"
+            | "LpNormalization"
+            | "BatchNormalization"
+            | "Dropout"
+            | "LayerNormalization" => {
                 let (dtype, shape) = (known!(self.dtype(0)), known!(self.shape(0)));
                 let mut outputs = vec![(dtype, shape.to_vec())];
                 if node.op_type == "Dropout" && node.outputs.len() > 1 {
@@ -538,7 +574,11 @@ pub fn permutation(node: &Node, rank: usize) -> Result<Vec<usize>, String> {
     let perm: Vec<usize> = values.iter().filter_map(|value| usize::try_from(*value).ok()).collect();
     let mut sorted = perm.clone();
     sorted.sort_unstable();
-    if sorted.iter().copied().eq(0..rank) { Ok(perm) } else { Err(format!("perm {values:?} is no order of {rank} axes")) }
+    if sorted.iter().copied().eq(0..rank) {
+        Ok(perm)
+    } else {
+        Err(format!("perm {values:?} is no order of {rank} axes"))
+    }
 }
 
 /// What a Slice takes of one axis.
@@ -570,8 +610,7 @@ pub fn slice_ranges(graph: &Graph, node: &Node, shape: &[usize]) -> Result<Optio
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
         return Err("starts, ends, axes and steps differ in length".to_owned());
     }
-    let mut ranges: Vec<SliceRange> =
-        shape.iter().map(|size| SliceRange { start: 0, step: 1, count: *size }).collect();
+    let mut ranges: Vec<SliceRange> = shape.iter().map(|size| SliceRange { start: 0, step: 1, count: *size }).collect();
     for (index, value) in axes.iter().enumerate() {
         let at = axis(*value, shape.len()).ok_or_else(|| format!("axis {value} is not one of {} axes", shape.len()))?;
         let (size, step) = (shape[at] as i64, steps[index]);

@@ -12,7 +12,8 @@ pub mod wire;
 use std::collections::BTreeMap;
 
 pub use infer::{
-    InferError, SliceRange, Window, axis, broadcast, constant_value, infer, permutation, shape_slice, slice_ranges, window,
+    InferError, SliceRange, Window, axis, broadcast, constant_value, infer, permutation, shape_slice, slice_ranges,
+    window,
 };
 pub use load::{LoadError, load, load_file};
 pub use node::{Attribute, Node};

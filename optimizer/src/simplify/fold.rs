@@ -126,8 +126,7 @@ pub fn fold(graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
             let data = at(0)?;
             let perm = crate::ir::permutation(node, data.dims.len()).ok()?;
             let strides = strides(&data.dims);
-            let places =
-                positions(&shape, |index| index.iter().zip(&perm).map(|(i, axis)| i * strides[*axis]).sum());
+            let places = positions(&shape, |index| index.iter().zip(&perm).map(|(i, axis)| i * strides[*axis]).sum());
             one(gather(data, shape, &places))
         }
         "Concat" => {
@@ -186,7 +185,11 @@ fn binary(op: &str, a: &Tensor, b: &Tensor, shape: Vec<usize>) -> Option<Tensor>
                 if wide {
                     values.map(TensorData::I64)
                 } else {
-                    values?.into_iter().map(|value| i32::try_from(value).ok()).collect::<Option<_>>().map(TensorData::I32)
+                    values?
+                        .into_iter()
+                        .map(|value| i32::try_from(value).ok())
+                        .collect::<Option<_>>()
+                        .map(TensorData::I32)
                 }
             };
             match op {
@@ -343,7 +346,12 @@ fn places(from: &[usize], shape: &[usize]) -> Vec<usize> {
     debug_assert!(broadcast(from, shape).is_some());
     let (strides, skip) = (strides(from), shape.len() - from.len());
     positions(shape, |index| {
-        index[skip..].iter().zip(from).zip(&strides).map(|((i, dim), stride)| if *dim == 1 { 0 } else { i * stride }).sum()
+        index[skip..]
+            .iter()
+            .zip(from)
+            .zip(&strides)
+            .map(|((i, dim), stride)| if *dim == 1 { 0 } else { i * stride })
+            .sum()
     })
 }
 

@@ -4,12 +4,15 @@
 
 mod fold;
 mod fuse;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
 use crate::ir::{Attribute, DataType, Dim, Graph, InferError, Node, infer};
+
+pub use upgrade::{UpgradeError, to_opset_13};
 
 /// What is known of the inputs' shapes.
 #[derive(Debug, Clone, Default)]
@@ -178,9 +181,7 @@ fn is_no_op(graph: &Graph, node: &Node) -> bool {
             });
             !training && !node.outputs.iter().skip(1).any(|name| !name.is_empty() && is_read(graph, name))
         }
-        "Cast" => {
-            node.input(0).and_then(|name| graph.dtype_of(name)) == Some(DataType::from_onnx(node.int("to", 0)))
-        }
+        "Cast" => node.input(0).and_then(|name| graph.dtype_of(name)) == Some(DataType::from_onnx(node.int("to", 0))),
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand" => same_shape(),
         "Transpose" => node.ints("perm").is_some_and(|perm| perm.iter().copied().eq(0..perm.len() as i64)),
         "Concat" | "Sum" | "Max" | "Min" => node.inputs.len() == 1,
@@ -242,8 +243,13 @@ pub(crate) fn remove_dead(graph: &mut Graph) {
     let mut keep = keep.into_iter();
     graph.nodes.retain(|_| keep.next().unwrap_or(true));
     graph.initializers.retain(|name, _| needed.contains(name));
-    let made: BTreeSet<&str> =
-        graph.nodes.iter().flat_map(|node| &node.outputs).chain(graph.inputs.iter().map(|v| &v.name)).map(String::as_str).collect();
+    let made: BTreeSet<&str> = graph
+        .nodes
+        .iter()
+        .flat_map(|node| &node.outputs)
+        .chain(graph.inputs.iter().map(|v| &v.name))
+        .map(String::as_str)
+        .collect();
     graph.values.retain(|name, _| made.contains(name.as_str()));
     graph.shapes.retain(|name, _| made.contains(name.as_str()));
 }

@@ -1,0 +1,90 @@
+//! The command line. `run` makes one artefact from local files, `job` does what a pod is asked to do, `targets` lists
+//! what there is to make artefacts for.
+
+mod run;
+mod show;
+
+use std::io::Write;
+use std::process::ExitCode as Code;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use edgeyard_job::ExitCode;
+
+/// Compresses ONNX models for edge runtimes and runs what it made before anybody else does.
+///
+/// Exit codes: 0 done, 2 bad input, 3 a constraint is not met, 4 something around the program failed, 5 cancelled.
+#[derive(Debug, Parser)]
+#[command(name = "edgeyard-optimizer", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make one artefact from a model and report on it.
+    Run(run::Run),
+    /// List the targets and what they take.
+    Targets {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Write the completion script of a shell to standard output.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How results are printed.
+#[derive(Debug, clap::Args)]
+struct Format {
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs; the whole report.
+    Json,
+}
+
+impl Arguments {
+    /// Does what was asked.
+    pub fn run(self) -> Code {
+        match self.command {
+            Command::Run(run) => run.run(),
+            Command::Targets { format } => show::targets(format.output),
+            Command::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "edgeyard-optimizer", &mut script);
+                print(&script)
+            }
+        }
+    }
+}
+
+/// Prints to standard output; a reader that went away is no error.
+fn print(bytes: &[u8]) -> Code {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::Infrastructure.into(),
+        _ => ExitCode::Done.into(),
+    }
+}
+
+/// Says an error and what caused it, each cause once.
+fn complain(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    eprintln!("error: {text}");
+}

@@ -1,0 +1,226 @@
+//! `run`: one artefact from local files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode as Code;
+use std::sync::Mutex;
+
+use clap::{Args, ValueEnum};
+use edgeyard_job::spec::{AccuracyMetric, Calibrator, Granularity, Pass, Scheme};
+use edgeyard_job::{ExitCode, Progress};
+use edgeyard_optimizer::optimize::{Request, Watcher, optimize, write};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Format, Output, complain, print, show};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The ONNX model to start from.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// The runtime to make it for; see `targets`.
+    #[arg(long)]
+    target: String,
+    /// What to do; without it the model is only converted.
+    #[arg(long, value_enum, value_name = "PASS")]
+    pass: Vec<PassName>,
+    /// An .npz whose array x holds typical inputs; int8 needs it.
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// How many calibration samples to use, from the first on.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
+    samples: u64,
+    /// How int8 ranges of activations are chosen.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = CalibratorName::MinMax)]
+    calibrator: CalibratorName,
+    /// How many scales int8 weights have.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = GranularityName::PerChannel)]
+    granularity: GranularityName,
+    /// An .npz with inputs x and class numbers y; accuracy is reported on it.
+    #[arg(long, value_name = "FILE")]
+    evaluation: Option<PathBuf>,
+    /// How predictions are scored.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = MetricName::Top1Accuracy)]
+    metric: MetricName,
+    /// Exit with code 3 when accuracy falls by more than this share, such as 0.005.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    max_accuracy_drop: Option<f64>,
+    /// The shape of an input whose dimensions are free, batch included.
+    #[arg(long, value_name = "NAME=1,3,224,224", value_parser = input_shape)]
+    input_shape: Vec<(String, Vec<usize>)>,
+    /// The folder to write the artefact and report.json to.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PassName {
+    /// 8-bit integer weights and activations.
+    Int8,
+    /// 16-bit floating point weights.
+    Fp16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum CalibratorName {
+    /// The smallest and largest value seen.
+    MinMax,
+    /// Without the outermost values.
+    Percentile,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum GranularityName {
+    /// One for each output channel.
+    PerChannel,
+    /// One.
+    PerTensor,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum MetricName {
+    /// The best class is right.
+    Top1Accuracy,
+    /// The right class is among the best five.
+    Top5Accuracy,
+}
+
+impl Run {
+    /// Does the work.
+    pub fn run(self) -> Code {
+        let Self {
+            model,
+            target,
+            pass,
+            calibration,
+            samples,
+            calibrator,
+            granularity,
+            evaluation,
+            metric,
+            max_accuracy_drop,
+            input_shape,
+            out,
+            format,
+        } = self;
+        let calibrator = match calibrator {
+            CalibratorName::MinMax => Calibrator::MinMax,
+            CalibratorName::Percentile => Calibrator::Percentile,
+        };
+        let granularity = match granularity {
+            GranularityName::PerChannel => Granularity::PerChannel,
+            GranularityName::PerTensor => Granularity::PerTensor,
+        };
+        let metric = match metric {
+            MetricName::Top1Accuracy => AccuracyMetric::Top1Accuracy,
+            MetricName::Top5Accuracy => AccuracyMetric::Top5Accuracy,
+        };
+        let scheme = |pass: &PassName| match pass {
+            PassName::Int8 => Scheme::Int8,
+            PassName::Fp16 => Scheme::Float16,
+        };
+        let passes = pass.iter().map(|pass| Pass::Quantize { scheme: scheme(pass), granularity, calibrator });
+        let names: Vec<&str> = pass.iter().map(|pass| if *pass == PassName::Int8 { "int8" } else { "fp16" }).collect();
+        let request = Request {
+            name: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            variant: if names.is_empty() { "plain".to_owned() } else { names.join("-") },
+            model,
+            target,
+            passes: passes.collect(),
+            calibration: calibration.map(|path| (path, usize::try_from(samples).unwrap_or(usize::MAX))),
+            evaluation: evaluation.map(|path| (path, metric)),
+            input_shapes: input_shape.into_iter().collect::<BTreeMap<_, _>>(),
+            max_accuracy_drop,
+        };
+        let bar = Bar::default();
+        let outcome = optimize(&request, &bar);
+        bar.finish();
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                complain(&error);
+                return error.exit_code().into();
+            }
+        };
+        let path = match write(&outcome, &out) {
+            Ok(path) => path,
+            Err(error) => {
+                complain(&error);
+                return ExitCode::Infrastructure.into();
+            }
+        };
+        let shown = match format.output {
+            Output::Json => {
+                let mut text = serde_json::to_vec_pretty(&outcome.report).unwrap_or_default();
+                text.push(b'\n');
+                print(&text)
+            }
+            Output::Text => print(show::report(&outcome.report, &path).as_bytes()),
+        };
+        match outcome.broken_constraint {
+            Some(constraint) => {
+                eprintln!("constraint not met: {constraint}");
+                ExitCode::ConstraintNotMet.into()
+            }
+            None => shown,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("a share is between 0 and 1".to_owned()) }
+}
+
+fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, sizes) = text.rsplit_once('=').ok_or("write NAME=SIZE,SIZE,…")?;
+    let sizes: Result<Vec<usize>, _> = sizes.split(',').map(|size| size.trim().parse()).collect();
+    match sizes {
+        Ok(sizes) if !name.is_empty() && !sizes.contains(&0) => Ok((name.to_owned(), sizes)),
+        _ => Err("write NAME=SIZE,SIZE,… with sizes above 0".to_owned()),
+    }
+}
+
+/// A progress bar on standard error, when that is a terminal.
+#[derive(Default)]
+struct Bar {
+    current: Mutex<Option<(String, ProgressBar)>>,
+}
+
+impl Watcher for Bar {
+    fn progress(&self, progress: &Progress) {
+        let Progress { step, message, done, total } = progress;
+        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if current.as_ref().is_none_or(|(shown, _)| shown != step) {
+            if let Some((_, bar)) = current.take() {
+                bar.finish_and_clear();
+            }
+            let bar = ProgressBar::new(*total);
+            let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_message(message.clone());
+            *current = Some((step.clone(), bar));
+        }
+        if let Some((_, bar)) = &*current {
+            bar.set_position(*done);
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl Bar {
+    fn finish(&self) {
+        if let Some((_, bar)) = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
