@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{layout, setup};
+use crate::{cluster, images, layout, setup};
 
 /// Every `EDGEYARD_*` variable, and `PATH` with our binaries and the cluster's tools in front.
 pub fn variables() -> Result<Vec<(&'static str, OsString)>> {
@@ -27,6 +27,17 @@ pub fn variables() -> Result<Vec<(&'static str, OsString)>> {
         ("EDGEYARD_CACHE", cache.into()),
         ("ORT_DISABLE_TELEMETRY", "1".into()),
         ("PATH", env::join_paths(path)?),
+    ])
+}
+
+/// What tests on the lab's cluster need besides.
+pub fn cluster() -> Result<Vec<(&'static str, OsString)>> {
+    Ok(vec![
+        ("KUBECONFIG", cluster::kubeconfig()?.into()),
+        ("EDGEYARD_PROMETHEUS_URL", cluster::prometheus_url().into()),
+        ("EDGEYARD_IMAGE_CONTROL_PLANE", images::CONTROL_PLANE.into()),
+        ("EDGEYARD_IMAGE_WORKER", images::WORKER.into()),
+        ("EDGEYARD_IMAGE_WORKER_ARM64", images::WORKER_ARM64.into()),
     ])
 }
 

@@ -32,11 +32,18 @@ struct Image {
 }
 
 const IMAGES: [Image; 3] = [
-    Image { name: "edgeyard/control-plane:dev", stage: "control-plane", arch: "amd64", qemu: "" },
-    Image { name: "edgeyard/worker:dev", stage: "worker", arch: "amd64", qemu: "qemu-system-arm" },
+    Image { name: CONTROL_PLANE, stage: "control-plane", arch: "amd64", qemu: "" },
+    Image { name: WORKER, stage: "worker", arch: "amd64", qemu: "qemu-system-arm" },
     // A tag of its own: from an index of several architectures a node takes its own.
-    Image { name: "edgeyard/worker-arm64:dev", stage: "worker", arch: "arm64", qemu: "" },
+    Image { name: WORKER_ARM64, stage: "worker", arch: "arm64", qemu: "" },
 ];
+
+/// The images' names in the node.
+pub const CONTROL_PLANE: &str = "localhost/edgeyard/control-plane:dev";
+/// The same for the worker.
+pub const WORKER: &str = "localhost/edgeyard/worker:dev";
+/// The same for the arm64 worker.
+pub const WORKER_ARM64: &str = "localhost/edgeyard/worker-arm64:dev";
 
 /// Unpacked, in bytes: what the issue asks of each image.
 const LIMIT: u64 = 130_000_000;
@@ -80,7 +87,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// As [`run`].
 pub fn build() -> Result<Vec<Built>> {
     need_root("building images")?;
-    let contexts = ["amd64", "arm64"].map(|arch| (arch, step(&format!("programs for {arch}"), || context::stage(arch))));
+    let contexts =
+        ["amd64", "arm64"].map(|arch| (arch, step(&format!("programs for {arch}"), || context::stage(arch))));
     let mut built = Vec::new();
     for (arch, context) in contexts {
         let context = context?;
@@ -113,20 +121,24 @@ fn build_one(image: &Image, context: &Path) -> Result<Built> {
             buildah(&["push", "--digestfile"])?
                 .arg(digests.path())
                 .arg(name)
-                .arg(format!("oci-archive:{}:localhost/{name}", new.display())),
+                .arg(format!("oci-archive:{}:{name}", new.display())),
         )?;
         fs::rename(new, archive)?;
-        let size = output(buildah(&["images", "--format", "{{.Size}}", "--json"])?.arg(name))?;
-        let bytes = unpacked(name, &size)?;
+        let bytes = unpacked(name)?;
         ensure!(bytes < LIMIT, "{name} has {bytes} bytes unpacked, more than {LIMIT}");
-        let built = Built { name: (*name).to_owned(), inputs, digest: fs::read_to_string(digests.path())?.trim().to_owned(), bytes };
+        let built = Built {
+            name: (*name).to_owned(),
+            inputs,
+            digest: fs::read_to_string(digests.path())?.trim().to_owned(),
+            bytes,
+        };
         built.write()?;
         Ok(built)
     })
 }
 
 /// Bytes of the files in an image, counted in the image itself: registries and tools each mean something else by size.
-fn unpacked(name: &str, _: &str) -> Result<u64> {
+fn unpacked(name: &str) -> Result<u64> {
     let container = output(&mut buildah(&["from", "--pull-never", name])?)?.trim().to_owned();
     let counted = (|| {
         let mount = output(buildah(&["mount"])?.arg(&container))?;
@@ -160,7 +172,7 @@ pub fn import_built() -> Result<Vec<String>> {
     for image in &IMAGES {
         let Some(built) = Built::read(image.name) else { continue };
         let archive = archive(image.name)?;
-        if archive.exists() && cluster::imported_digest(&format!("localhost/{}", image.name))?.as_ref() != Some(&built.digest) {
+        if archive.exists() && cluster::imported_digest(image.name)?.as_ref() != Some(&built.digest) {
             cluster::import(&archive)?;
             imported.push(built.name);
         }
@@ -171,7 +183,8 @@ pub fn import_built() -> Result<Vec<String>> {
 fn archive(name: &str) -> Result<PathBuf> {
     let dir = layout::target()?.join("images");
     fs::create_dir_all(&dir)?;
-    Ok(dir.join(format!("{}.tar", name.replace(['/', ':'], "-"))))
+    let file = name.trim_start_matches("localhost/").replace(['/', ':'], "-");
+    Ok(dir.join(format!("{file}.tar")))
 }
 
 /// buildah with a store of its own in the cache.
@@ -183,4 +196,10 @@ pub fn buildah(words: &[&str]) -> Result<Command> {
     let mut command = cmd("buildah", ["--storage-driver", "overlay", "--root"]);
     command.arg(store.join("root")).arg("--runroot").arg(store.join("run")).args(words);
     Ok(command)
+}
+
+/// Whether an image's archive is there.
+#[must_use]
+pub fn is_built(name: &str) -> bool {
+    Built::read(name).is_some() && archive(name).is_ok_and(|archive| archive.exists())
 }

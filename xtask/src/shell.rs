@@ -75,10 +75,7 @@ pub fn quiet(command: &mut Command) -> Result<()> {
 
 /// Runs a program and returns its standard output; its standard error is in the error when it fails.
 pub fn output(command: &mut Command) -> Result<String> {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{}`", describe(command)))?;
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", describe(command)))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         bail!("`{}` ended with {}:\n{}", describe(command), out.status, said.trim_end());

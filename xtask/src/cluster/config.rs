@@ -75,10 +75,11 @@ pub enum Program {
     Kubelet,
     Proxy,
     Prometheus,
+    Discovery,
 }
 
 /// Every program.
-pub const ALL: [Program; 8] = [
+pub const ALL: [Program; 9] = [
     Program::Etcd,
     Program::Containerd,
     Program::ApiServer,
@@ -87,6 +88,7 @@ pub const ALL: [Program; 8] = [
     Program::Kubelet,
     Program::Proxy,
     Program::Prometheus,
+    Program::Discovery,
 ];
 
 impl Program {
@@ -101,6 +103,7 @@ impl Program {
             Self::Kubelet => "kubelet",
             Self::Proxy => "kube-proxy",
             Self::Prometheus => "prometheus",
+            Self::Discovery => "edgeyard-discovery",
         }
     }
 
@@ -108,17 +111,21 @@ impl Program {
     pub fn executable(self, built: &Path) -> PathBuf {
         match self {
             Self::Containerd | Self::Prometheus => self.name().into(),
+            // A copy of this program: the original may be rebuilt while the cluster runs.
+            Self::Discovery => data().join(self.name()),
             _ => built.join(self.name()),
         }
     }
 
     /// Its arguments.
-    pub fn arguments(self) -> Vec<String> {
+    pub fn arguments(self, built: &Path) -> Vec<String> {
         let data = data().display().to_string();
         let pki = format!("{data}/pki");
         let conf = |user: &str| format!("{pki}/{user}.conf");
         let same_conf = |user: &str| {
-            ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"].map(|f| format!("--{f}={}", conf(user))).to_vec()
+            ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
+                .map(|f| format!("--{f}={}", conf(user)))
+                .to_vec()
         };
         let flags = match self {
             Self::Etcd => vec![
@@ -172,6 +179,8 @@ impl Program {
                     // Starting all controllers is some hundred requests; the default of 20 a second takes seconds.
                     "--kube-api-qps=500".into(),
                     "--kube-api-burst=1000".into(),
+                    // Its default is a folder of the host.
+                    format!("--flex-volume-plugin-dir={data}/volume-plugins"),
                 ]);
                 flags
             }
@@ -207,6 +216,7 @@ impl Program {
                 format!("--web.listen-address={NODE_ADDRESS}:9090"),
                 "--web.enable-lifecycle".into(),
             ],
+            Self::Discovery => vec!["cluster".into(), "discover".into(), built.join("kubectl").display().to_string()],
         };
         flags
     }

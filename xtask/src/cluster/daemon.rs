@@ -11,13 +11,14 @@ use crate::shell::{cmd, output};
 
 /// Joins the daemons' control group, then leaves the session and the network of the caller. `$!` is the program itself:
 /// neither setsid nor nsenter forks when it need not. The parent ends at once, so init reaps the program.
-const START: &str = r#"echo $$ >"$1"; log=$2; net=$3; shift 3; setsid nsenter --net="$net" "$@" </dev/null >>"$log" 2>&1 & echo $!"#;
+const START: &str =
+    r#"echo $$ >"$1"; log=$2; net=$3; shift 3; setsid nsenter --net="$net" "$@" </dev/null >>"$log" 2>&1 & echo $!"#;
 
 /// Starts a program in the cluster's namespace and control group.
 pub fn start(program: Program, built: &Path, join: &Path) -> Result<()> {
     let log = log(program.name())?;
     let mut shell = cmd("sh", ["-c", START, "sh"]);
-    shell.arg(join).arg(log).arg(network::namespace()).arg(program.executable(built)).args(program.arguments());
+    shell.arg(join).arg(log).arg(network::namespace()).arg(program.executable(built)).args(program.arguments(built));
     let pid = output(&mut shell).with_context(|| format!("starting {}", program.name()))?;
     fs::write(pid_file(program), pid.trim())?;
     Ok(())

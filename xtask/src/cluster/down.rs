@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use fs_err as fs;
 
-use super::{RUN, State, binfmt, cgroup, kubeconfig, lock, mounts, network};
+use super::{RUN, State, binfmt, cgroup, kubeconfig, lock, mounts, network, traces};
 use crate::shell::{need_root, say, step};
 
 /// Ends the cluster, whoever started it, and fails with a list if anything of it is left.
@@ -35,6 +35,7 @@ pub(super) fn clear() -> Result<()> {
     network::remove()?;
     cgroup::remove()?;
     binfmt::remove()?;
+    traces::remove()?;
     if let Some(data) = data.filter(|data| data.exists()) {
         fs::remove_dir_all(data)?;
     }
@@ -66,7 +67,8 @@ pub(super) fn leftovers() -> Result<Vec<String>> {
 /// Processes whose command line names [`RUN`] but which are in no group of ours: there should be none, ever.
 fn strays() -> Result<Vec<i32>> {
     let me = i32::try_from(std::process::id())?;
-    let names_run = |line: &str| line.split(['\0', '=', ':']).any(|word| word == RUN || word.starts_with(&format!("{RUN}/")));
+    let names_run =
+        |line: &str| line.split(['\0', '=', ':']).any(|word| word == RUN || word.starts_with(&format!("{RUN}/")));
     let pids = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_string_lossy().parse::<i32>().ok());
     Ok(pids.filter(|pid| *pid != me && is_ours(*pid) && names_run(&command_line(*pid))).collect())
 }
@@ -74,7 +76,16 @@ fn strays() -> Result<Vec<i32>> {
 /// The programs that only a cluster runs; an editor with one of its files open is not one.
 fn is_ours(pid: i32) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_else(|_| PathBuf::new());
-    let names = ["containerd", "containerd-shim-runc-v2", "runc", "kubelet", "kube-proxy", "kube-apiserver", "etcd", "prometheus"];
+    let names = [
+        "containerd",
+        "containerd-shim-runc-v2",
+        "runc",
+        "kubelet",
+        "kube-proxy",
+        "kube-apiserver",
+        "etcd",
+        "prometheus",
+    ];
     program.file_name().is_some_and(|name| names.iter().any(|n| name == *n))
 }
 

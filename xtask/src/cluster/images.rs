@@ -8,27 +8,38 @@ use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
 
 use super::config::{COREDNS_IMAGE, TOOLS_IMAGE, containerd_socket};
+use crate::images::buildah;
 use crate::layout::short_digest;
 use crate::setup::{self, debian, kubernetes};
 use crate::shell::{cmd, output, quiet};
-use crate::images::buildah;
 
 /// Archives of the sandbox image (busybox, static) and of CoreDNS, made once for each version.
 pub fn node_images(root: &Path, cache: &Path) -> Result<[PathBuf; 2]> {
-    let tools = setup::cached(cache, &format!("lab-tools-{}", short_digest([TOOLS, TOOLS_IMAGE])), "image of the pods' sandbox", |dir| {
-        let work = tempfile::tempdir_in(dir)?;
-        debian::unpack(&["busybox-static"], None, &work.path().join("root"))?;
-        let bin = work.path().join("root/bin");
-        for tool in output(&mut cmd(&bin.join("busybox").to_string_lossy(), ["--list"]))?.lines().filter(|t| *t != "busybox") {
-            symlink("busybox", bin.join(tool))?;
-        }
-        archive(TOOLS, &work.path().join("root"), TOOLS_IMAGE, &dir.join("image.tar"))
-    })?;
+    let tools = setup::cached(
+        cache,
+        &format!("lab-tools-{}", short_digest([TOOLS, TOOLS_IMAGE])),
+        "image of the pods' sandbox",
+        |dir| {
+            let work = tempfile::tempdir_in(dir)?;
+            debian::unpack(&["busybox-static"], None, &work.path().join("root"))?;
+            let bin = work.path().join("root/bin");
+            for tool in output(&mut cmd(&bin.join("busybox").to_string_lossy(), ["--list"]))?
+                .lines()
+                .filter(|t| *t != "busybox")
+            {
+                symlink("busybox", bin.join(tool))?;
+            }
+            archive(TOOLS, &work.path().join("root"), TOOLS_IMAGE, &dir.join("image.tar"))
+        },
+    )?;
     let program = kubernetes::coredns_dir(root, cache)?;
     let version = program.file_name().context("a folder with a name")?.to_string_lossy().into_owned();
-    let coredns = setup::cached(cache, &format!("lab-{version}-{}", short_digest([COREDNS, COREDNS_IMAGE])), "image of CoreDNS", |dir| {
-        archive(COREDNS, &program, COREDNS_IMAGE, &dir.join("image.tar"))
-    })?;
+    let coredns = setup::cached(
+        cache,
+        &format!("lab-{version}-{}", short_digest([COREDNS, COREDNS_IMAGE])),
+        "image of CoreDNS",
+        |dir| archive(COREDNS, &program, COREDNS_IMAGE, &dir.join("image.tar")),
+    )?;
     Ok([tools.join("image.tar"), coredns.join("image.tar")])
 }
 

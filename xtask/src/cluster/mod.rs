@@ -12,6 +12,8 @@ mod daemon;
 mod images;
 mod volumes;
 mod binfmt;
+mod discovery;
+mod traces;
 mod up;
 mod down;
 pub mod suite;
@@ -63,6 +65,12 @@ enum Verb {
     Status,
     /// Print the path of the kubeconfig
     Kubeconfig,
+    /// Tell Prometheus which pods to scrape; `up` starts it
+    #[command(hide = true)]
+    Discover {
+        /// The kubectl to watch pods with
+        kubectl: PathBuf,
+    },
 }
 
 /// Runs `cargo xtask cluster …`.
@@ -70,7 +78,7 @@ enum Verb {
 /// # Errors
 /// The step that failed; the logs are in `target/cluster/log`.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    match args.command {
+    match &args.command {
         Verb::Up => {
             setup::install()?;
             up()?;
@@ -79,6 +87,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         Verb::Down => down()?,
         Verb::Status => return status(),
+        Verb::Discover { kubectl } => return discovery::run(kubectl),
         Verb::Kubeconfig => println!("{}", kubeconfig()?.display()),
     }
     Ok(ExitCode::SUCCESS)
@@ -159,7 +168,10 @@ pub fn is_up() -> bool {
 fn status() -> Result<ExitCode> {
     let Some(State { checkout }) = State::read() else {
         let left = down::leftovers()?;
-        println!("cluster: down{}", if left.is_empty() { "" } else { ", but something of it is left; run `cargo xtask cluster down`" });
+        println!(
+            "cluster: down{}",
+            if left.is_empty() { "" } else { ", but something of it is left; run `cargo xtask cluster down`" }
+        );
         left.iter().for_each(|line| println!("  {line}"));
         return Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     };
@@ -179,6 +191,9 @@ fn status() -> Result<ExitCode> {
 
 /// Held while the cluster goes up or down, or images are imported.
 fn lock() -> Result<fs::File> {
-    setup::lock(std::path::Path::new("/run/edgeyard-lab.lock"), "somebody else is starting or stopping the cluster; waiting")
-        .context("locking the cluster")
+    setup::lock(
+        std::path::Path::new("/run/edgeyard-lab.lock"),
+        "somebody else is starting or stopping the cluster; waiting",
+    )
+    .context("locking the cluster")
 }

@@ -51,8 +51,14 @@ pub fn write(dir: &Path) -> Result<()> {
         Ok((certificate, key))
     };
     let names = [
-        "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost",
-        API_SERVICE, NODE_ADDRESS, "127.0.0.1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+        API_SERVICE,
+        NODE_ADDRESS,
+        "127.0.0.1",
     ];
     issue("apiserver", params("kube-apiserver", "", &names)?)?;
     issue("kubelet-serving", params(NODE, "", &[NODE, NODE_ADDRESS])?)?;

@@ -9,8 +9,8 @@ use fs_err::os::unix::fs::symlink;
 
 use super::config::Program;
 use super::{
-    Arm64, NODE, State, bin_dir, cgroup, config, daemon, down, images, is_up, kubeconfig, kubectl, lock, mounts, network, pki,
-    place, volumes,
+    Arm64, NODE, State, bin_dir, cgroup, config, daemon, down, images, is_up, kubeconfig, kubectl, lock, mounts,
+    network, pki, place, volumes,
 };
 use crate::shell::{need_root, output, piped, say, step, wait_for};
 use crate::{layout, setup};
@@ -52,21 +52,32 @@ pub fn up() -> Result<()> {
             alive_until(Program::Containerd, images::is_ready)?;
             archives.iter().try_for_each(|archive| images::import(archive))
         });
-        step("API server", || alive_until(Program::ApiServer, || output(&mut kubectl(["get", "--raw=/readyz"])?).map(drop)))?;
-        for program in [Program::ControllerManager, Program::Scheduler, Program::Proxy, Program::Prometheus] {
+        step("API server", || {
+            alive_until(Program::ApiServer, || output(&mut kubectl(["get", "--raw=/readyz"])?).map(drop))
+        })?;
+        for program in
+            [Program::ControllerManager, Program::Scheduler, Program::Proxy, Program::Prometheus, Program::Discovery]
+        {
             begin(program)?;
         }
         loading.join().unwrap_or_else(|_| bail!("the thread that imports images panicked"))?;
         begin(Program::Kubelet)?;
         let manifests = format!("{}{}", config::addons(), volumes::create()?);
         step("CoreDNS, storage", || {
-            wait_for("the API server to take manifests", LIMIT, || piped(&mut kubectl(["apply", "-f", "-"])?, &manifests))
+            wait_for("the API server to take manifests", LIMIT, || {
+                piped(&mut kubectl(["apply", "-f", "-"])?, &manifests)
+            })
         })
     })?;
     step("node ready", || alive_until(Program::Kubelet, || condition("node", NODE, "Ready", "")))?;
     Arm64::register()?.keep();
     step("images of this checkout", || crate::images::import_built().map(drop))?;
-    step("DNS ready", || wait_for("CoreDNS", LIMIT, || condition("deployment", "coredns", "Available", "kube-system")))?;
+    if let Some((name, _)) = daemon::list().iter().find(|(_, alive)| !alive) {
+        bail!("{name} died; its log is {}", daemon::log(name)?.display());
+    }
+    step("DNS ready", || {
+        wait_for("CoreDNS", LIMIT, || condition("deployment", "coredns", "Available", "kube-system"))
+    })?;
     link_tools(&root, &cache)?;
     say(&format!("✓ cluster up in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
@@ -92,6 +103,7 @@ fn prepare(root: &Path) -> Result<std::path::PathBuf> {
     let join = cgroup::create()?;
     network::create()?;
     config::write()?;
+    fs::copy("/proc/self/exe", Program::Discovery.executable(root))?;
     pki::write(&config::data().join("pki"))?;
     // Readable only for who started the cluster: it holds the administrator's key.
     fs::copy(config::data().join("pki/admin.conf"), kubeconfig()?)?;
@@ -111,7 +123,9 @@ fn alive_until(program: Program, mut ready: impl FnMut() -> Result<()>) -> Resul
     });
     match dead {
         Some(words) => bail!("{} died; its log ends with:\n{words}", program.name()),
-        None => waited.with_context(|| format!("the log of {} ends with:\n{}", program.name(), daemon::last_words(program))),
+        None => {
+            waited.with_context(|| format!("the log of {} ends with:\n{}", program.name(), daemon::last_words(program)))
+        }
     }
 }
 

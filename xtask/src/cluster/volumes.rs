@@ -44,7 +44,9 @@ fn create_one(name: &str) -> Result<String> {
 /// What the API server said.
 pub fn recycle() -> Result<()> {
     let path = r#"jsonpath={range .items[?(@.status.phase=="Released")]}{.metadata.name}{"\n"}{end}"#;
-    for name in output(&mut kubectl(["get", "persistentvolumes", "-o", path])?)?.lines().filter(|n| n.starts_with("lab-")) {
+    for name in
+        output(&mut kubectl(["get", "persistentvolumes", "-o", path])?)?.lines().filter(|n| n.starts_with("lab-"))
+    {
         output(&mut kubectl(["delete", "persistentvolume", name])?)?;
         piped(&mut kubectl(["apply", "-f", "-"])?, &create_one(name)?)?;
     }

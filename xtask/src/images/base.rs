@@ -24,14 +24,24 @@ pub fn ensure(arch: &str) -> Result<String> {
         let work = tempfile::tempdir()?;
         let sources = sources()?;
         quiet(
-            cmd("mmdebstrap", [
-                &format!("--variant={variant}"), &format!("--include={include}"), &format!("--architectures={arch}"),
-                "--skip=check/chroot,check/qemu", "--quiet", "bookworm",
-            ])
+            cmd(
+                "mmdebstrap",
+                [
+                    &format!("--variant={variant}"),
+                    &format!("--include={include}"),
+                    &format!("--architectures={arch}"),
+                    "--skip=check/chroot,check/qemu",
+                    "--quiet",
+                    "bookworm",
+                ],
+            )
             .arg(work.path().join("base.tar"))
             .arg(sources),
         )?;
-        fs::write(work.path().join("Dockerfile"), "FROM scratch\nADD base.tar /\nENV PATH=/usr/sbin:/usr/bin:/sbin:/bin\n")?;
+        fs::write(
+            work.path().join("Dockerfile"),
+            "FROM scratch\nADD base.tar /\nENV PATH=/usr/sbin:/usr/bin:/sbin:/bin\n",
+        )?;
         quiet(buildah(&["build", "--arch", arch, "--tag", &name])?.arg(work.path()))
     })?;
     Ok(name)
@@ -43,5 +53,7 @@ fn sources() -> Result<std::path::PathBuf> {
         .into_iter()
         .map(std::path::PathBuf::from)
         .find(|path| path.exists())
-        .context("neither /etc/apt/sources.list nor /etc/apt/sources.list.d/debian.sources is there: is this Debian 12?")
+        .context(
+            "neither /etc/apt/sources.list nor /etc/apt/sources.list.d/debian.sources is there: is this Debian 12?",
+        )
 }

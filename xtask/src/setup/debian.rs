@@ -10,14 +10,50 @@ use crate::shell::{cmd, need_root, output, quiet, step, succeeds};
 
 /// The node's runtime, image tools, the cross linker, and the libraries that backports' QEMU loads.
 const PACKAGES: &[&str] = &[
-    "binutils", "buildah", "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "gcc",
-    "gcc-aarch64-linux-gnu", "iproute2", "iptables", "libc6-dev", "libc6-dev-arm64-cross", "mmdebstrap", "prometheus",
-    "python3", "python3-venv", "runc", "util-linux",
+    "binutils",
+    "buildah",
+    "ca-certificates",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "gcc",
+    "gcc-aarch64-linux-gnu",
+    "iproute2",
+    "iptables",
+    "libc6-dev",
+    "libc6-dev-arm64-cross",
+    "mmdebstrap",
+    "prometheus",
+    "python3",
+    "python3-venv",
+    "runc",
+    "util-linux",
     // qemu-system-arm
-    "libaio1", "libbpf1", "libcapstone4", "libfdt1", "libfuse3-3", "libglib2.0-0", "libgmp10", "libgnutls30",
-    "libhogweed6", "libibverbs1", "libjpeg62-turbo", "libnettle8", "libnuma1", "libpixman-1-0", "libpmem1",
-    "libpng16-16", "librdmacm1", "libsasl2-2", "libseccomp2", "libslirp0", "libudev1", "liburing2", "libvdeplug2",
-    "libzstd1", "zlib1g",
+    "libaio1",
+    "libbpf1",
+    "libcapstone4",
+    "libfdt1",
+    "libfuse3-3",
+    "libglib2.0-0",
+    "libgmp10",
+    "libgnutls30",
+    "libhogweed6",
+    "libibverbs1",
+    "libjpeg62-turbo",
+    "libnettle8",
+    "libnuma1",
+    "libpixman-1-0",
+    "libpmem1",
+    "libpng16-16",
+    "librdmacm1",
+    "libsasl2-2",
+    "libseccomp2",
+    "libslirp0",
+    "libudev1",
+    "liburing2",
+    "libvdeplug2",
+    "libzstd1",
+    "zlib1g",
 ];
 
 /// Says "do not start" to every service that a package brings: the lab starts its own containerd and Prometheus.
@@ -38,7 +74,10 @@ pub fn install() -> Result<()> {
     }
     let release = fs::read_to_string("/etc/debian_version").unwrap_or_default();
     if !release.starts_with("12") {
-        bail!("the lab is built from Debian 12 packages and this machine is not Debian 12; missing: {}", missing.join(" "));
+        bail!(
+            "the lab is built from Debian 12 packages and this machine is not Debian 12; missing: {}",
+            missing.join(" ")
+        );
     }
     need_root("installing Debian packages")?;
     step(&format!("Debian packages: {}", missing.join(" ")), || {
@@ -84,10 +123,13 @@ pub fn unpack(packages: &[&str], suite: Option<&str>, place: &Path) -> Result<()
         let mut command = cmd("apt-get", ["-o", "APT::Sandbox::User=root"]);
         if suite.is_some() {
             command
-                .arg("-o").arg(format!("Dir::State::Lists={}", lists.display()))
-                .arg("-o").arg(format!("Dir::Cache={}", archives.display()))
+                .arg("-o")
+                .arg(format!("Dir::State::Lists={}", lists.display()))
+                .arg("-o")
+                .arg(format!("Dir::Cache={}", archives.display()))
                 .args(["-o", "Dir::Etc::SourceList=/dev/null"])
-                .arg("-o").arg(format!("Dir::Etc::SourceParts={}", parts.display()));
+                .arg("-o")
+                .arg(format!("Dir::Etc::SourceParts={}", parts.display()));
         }
         command.arg(verb).args(words).current_dir(dir);
         command
@@ -132,7 +174,8 @@ fn with_suite(sources: &str, suite: &str) -> Option<String> {
             words = line.split_once(']')?.1.split_whitespace().peekable();
         }
         let uri = words.next()?;
-        (words.next()? == "bookworm").then(|| format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n{signed}"))
+        (words.next()? == "bookworm")
+            .then(|| format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n{signed}"))
     });
     let stanza = || {
         sources.split("\n\n").find_map(|stanza| {
@@ -142,7 +185,11 @@ fn with_suite(sources: &str, suite: &str) -> Option<String> {
             is_main.then(|| {
                 let lines = stanza.lines().filter(|line| !line.starts_with('#'));
                 lines
-                    .map(|line| if line.starts_with("Suites:") { format!("Suites: {suite}\n") } else { format!("{line}\n") })
+                    .map(
+                        |line| {
+                            if line.starts_with("Suites:") { format!("Suites: {suite}\n") } else { format!("{line}\n") }
+                        },
+                    )
                     .collect()
             })
         })

@@ -39,7 +39,10 @@ pub fn install(cache: &Path) -> Result<()> {
             let program = dir.join("bin").join(name);
             fs::rename(work.path().join("usr/bin").join(name), &program)?;
             let said = output(&mut cmd(&program.to_string_lossy(), ["--version"]))?;
-            ensure!(said.contains(&format!(" version {VERSION}.")), "backports serve another version of {name}: {said}");
+            ensure!(
+                said.contains(&format!(" version {VERSION}.")),
+                "backports serve another version of {name}: {said}"
+            );
         }
         Ok(())
     })?;

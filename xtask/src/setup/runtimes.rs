@@ -36,19 +36,24 @@ pub fn install(root: &Path, cache: &Path) -> Result<()> {
         ("litert", LITERT, "ai-edge-litert", "ai_edge_litert", "libLiteRt.so"),
     ];
     for (name, version, package, folder, library) in wheels {
-        cached(cache, &format!("{name}-{version}"), &format!("{library} {version} for {}", MACHINES.join(" and ")), |dir| {
-            for machine in MACHINES {
-                let work = tempfile::tempdir_in(dir)?;
-                let wheel = download(&python, &format!("{package}=={version}"), machine, work.path())?;
-                let tree = work.path().join("tree");
-                quiet(cmd(&python.to_string_lossy(), ["-m", "zipfile", "-e"]).arg(wheel).arg(&tree))?;
-                fs::create_dir(dir.join(machine))?;
-                // The wheel of ONNX Runtime carries its version in the file name.
-                let found = find(&tree.join(folder), library)?;
-                fs::rename(found, dir.join(machine).join(library))?;
-            }
-            Ok(())
-        })?;
+        cached(
+            cache,
+            &format!("{name}-{version}"),
+            &format!("{library} {version} for {}", MACHINES.join(" and ")),
+            |dir| {
+                for machine in MACHINES {
+                    let work = tempfile::tempdir_in(dir)?;
+                    let wheel = download(&python, &format!("{package}=={version}"), machine, work.path())?;
+                    let tree = work.path().join("tree");
+                    quiet(cmd(&python.to_string_lossy(), ["-m", "zipfile", "-e"]).arg(wheel).arg(&tree))?;
+                    fs::create_dir(dir.join(machine))?;
+                    // The wheel of ONNX Runtime carries its version in the file name.
+                    let found = find(&tree.join(folder), library)?;
+                    fs::rename(found, dir.join(machine).join(library))?;
+                }
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }

@@ -35,7 +35,9 @@ pub fn install(root: &Path) -> Result<()> {
         let has = |c: &str| installed.lines().any(|l| l.starts_with(c));
         let missing: Vec<&str> = COMPONENTS.iter().copied().filter(|c| !has(c)).collect();
         if !missing.is_empty() {
-            step(&format!("Rust components: {}", missing.join(" ")), || quiet(rustup(&["component", "add"]).args(&missing)))?;
+            step(&format!("Rust components: {}", missing.join(" ")), || {
+                quiet(rustup(&["component", "add"]).args(&missing))
+            })?;
         }
     }
     Ok(())
