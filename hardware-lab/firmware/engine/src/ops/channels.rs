@@ -1,0 +1,89 @@
+//! Per-channel output scaling of the operators with weights: the bias with the input's zero point folded in, and the
+//! multiplier. Kernels then only sum products of raw bytes.
+
+use super::{Numbered, Prepare, i32_le};
+use crate::Error;
+use crate::fixed::Multiplier;
+use crate::schema::DType;
+use crate::tensor::Tensor;
+
+/// One output channel.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Channel {
+    /// Start of the sum: `bias - input zero point * sum of the channel's weights`.
+    pub start: i32,
+    /// Scale to the output.
+    pub scale: Multiplier,
+}
+
+/// What follows the scaling.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Finish {
+    pub zero_point: i32,
+    pub low: i32,
+    pub high: i32,
+}
+
+impl Finish {
+    /// The output value of a finished sum.
+    #[inline(always)]
+    pub fn apply(&self, channel: &Channel, sum: i32) -> i8 {
+        channel.scale.apply(sum).wrapping_add(self.zero_point).max(self.low).min(self.high) as i8
+    }
+}
+
+/// Builds the table of `count` channels; `weight_sum(c)` is the sum of a channel's weights.
+pub(crate) fn channels<'a>(
+    p: &mut Prepare<'_, '_, 'a>,
+    (input, weights, output): (Numbered<'_>, Numbered<'_>, Numbered<'_>),
+    (count, axis): (usize, i32),
+    weight_sum: impl Fn(usize) -> i32,
+) -> Result<&'a [Channel], Error> {
+    let record = p.tensor_record(weights.0)?;
+    let per_channel = record.scales.len() > 1;
+    if per_channel && (record.scales.len() != count || record.axis != axis) {
+        return Err(p.unsupported("per-channel scales that do not match the output channels"));
+    }
+    for i in 0..record.zero_points.len() {
+        if record.zero_points.i64(i)? != 0 {
+            return Err(p.unsupported("weights with a zero point other than 0"));
+        }
+    }
+    let bias = bias(p, count)?;
+    let table = p.carver.array(count, Channel::default())?;
+    for (c, slot) in table.iter_mut().enumerate() {
+        let weight_scale = record.scales.f32(if per_channel { c } else { 0 })?;
+        let factor = f64::from(input.1.scale) * f64::from(weight_scale) / f64::from(output.1.scale);
+        let start = bias.and_then(|b| b.get(4 * c..4 * c + 4)).map_or(0, i32_le);
+        *slot = Channel {
+            start: start.wrapping_sub(input.1.zero_point.wrapping_mul(weight_sum(c))),
+            scale: p.multiplier(factor)?,
+        };
+    }
+    Ok(table)
+}
+
+/// The constant bias, input 2, if the operator has one.
+pub(crate) fn bias<'a>(p: &Prepare<'_, '_, 'a>, count: usize) -> Result<Option<&'a [u8]>, Error> {
+    let Some((_, bias)) = p.optional(2)? else { return Ok(None) };
+    if bias.dtype != DType::Int32 || bias.shape.elements() != count {
+        return Err(p.unsupported("a bias that is not INT32 with one value per output channel"));
+    }
+    p.constant(bias, "a bias that is not constant").map(Some)
+}
+
+/// The weights as constant bytes, and the sum of those that `positions` picks.
+pub(crate) fn sum(weights: &[u8], positions: impl Iterator<Item = usize>) -> i32 {
+    positions.filter_map(|i| weights.get(i)).map(|b| i32::from(*b as i8)).fold(0, i32::wrapping_add)
+}
+
+/// Refuses weights that are not constant, symmetric int8.
+pub(crate) fn weights<'a>(p: &Prepare<'_, '_, 'a>, t: &Tensor) -> Result<&'a [u8], Error> {
+    p.int8(t)?;
+    p.filled(t)?;
+    if t.zero_point != 0 {
+        return Err(p.unsupported("weights with a zero point other than 0"));
+    }
+    p.constant(t, "weights that are not constant")
+}
