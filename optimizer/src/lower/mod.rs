@@ -1,1 +1,111 @@
-//! ONNX graphs to .tflite.
+//! ONNX graphs to .tflite, for LiteRT and TensorFlow Lite Micro. `walk` turns nodes into TFLite operators on tensors in
+//! the layouts TFLite's kernels want (`ops`), a mode decides how numbers are stored (`halve`, `quantize`), and `emit`
+//! makes the file. The model's inputs and outputs keep ONNX's shapes and order, so one data set feeds every variant.
+
+mod draft;
+mod emit;
+mod halve;
+mod layout;
+mod ops;
+mod quantize;
+mod ranges;
+mod walk;
+
+pub use ranges::{Range, Ranges};
+
+use crate::ir::Graph;
+
+/// How a lowered model stores numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// 32-bit floats throughout.
+    Float32,
+    /// Weights as 16-bit floats, widened when the model is loaded; computation in 32 bits.
+    Float16Weights,
+    /// 8-bit integers throughout; needs calibrated ranges.
+    Int8 {
+        /// What is fed and what comes out.
+        io: Int8Io,
+    },
+}
+
+/// The element type of an int8 model's inputs and outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Int8Io {
+    /// Floats, converted inside the model: the same inputs serve every variant. For LiteRT.
+    Float,
+    /// 8-bit integers with the quantization of the tensor. For microcontrollers.
+    Int8,
+}
+
+/// A finished .tflite.
+#[derive(Debug, Clone)]
+pub struct Lowered {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What a user should know: operators that run in float, transposes that could not be avoided.
+    pub notes: Vec<String>,
+}
+
+/// Why a graph cannot be lowered.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LowerError {
+    /// An operator is outside what lowering or the runtime can do.
+    #[error("op {op} (node {node}) cannot be lowered: {why}; {remedy}")]
+    Op {
+        /// The ONNX operator.
+        op: String,
+        /// The node's name, or what it makes.
+        node: String,
+        /// What is in the way.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// An input of the model is of a kind .tflite models here do not take.
+    #[error("input {name} cannot be lowered: {why}; {remedy}")]
+    Input {
+        /// The input.
+        name: String,
+        /// What is in the way.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// Int8 without calibration.
+    #[error("int8 lowering needs calibrated ranges; calibrate the model first")]
+    NoRanges,
+    /// A tensor has no usable range.
+    #[error(
+        "tensor {tensor} has no usable calibrated range ({why}); calibrate with data that reaches it, or leave the model in float"
+    )]
+    Range {
+        /// The ONNX tensor.
+        tensor: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file could not be made.
+    #[error("the .tflite cannot be written")]
+    Write(#[source] edgeyard_tflite::WriteError),
+}
+
+/// Lowers a simplified graph of static shapes.
+///
+/// # Errors
+/// Names the node and operator that cannot be lowered, or the tensor whose range is missing.
+pub fn to_tflite(graph: &Graph, mode: Mode, ranges: Option<&Ranges>) -> Result<Lowered, LowerError> {
+    let (mut draft, mut notes) = walk::walk(graph)?;
+    match mode {
+        Mode::Float32 => quantize::expand_clamps(&mut draft),
+        Mode::Float16Weights => {
+            quantize::expand_clamps(&mut draft);
+            halve::halve(&mut draft, &mut notes);
+        }
+        Mode::Int8 { io } => {
+            quantize::quantize(graph, &mut draft, ranges.ok_or(LowerError::NoRanges)?, io, &mut notes)?;
+        }
+    }
+    let bytes = emit::emit(&draft).map_err(LowerError::Write)?;
+    Ok(Lowered { bytes, notes })
+}

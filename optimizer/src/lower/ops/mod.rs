@@ -1,0 +1,91 @@
+//! One function per ONNX operator. Each asks the walk for operands in the layout TFLite's kernel wants and defines
+//! where its result lies. Operators that are not in the table cannot be lowered.
+
+mod activation;
+mod conv;
+mod elementwise;
+mod matmul;
+mod pool;
+mod reduce;
+mod resize;
+mod select;
+mod shape;
+mod transpose_conv;
+mod window;
+
+use edgeyard_tflite::BuiltinOp as Tfl;
+
+use super::LowerError;
+use super::walk::Walk;
+use crate::ir::Node;
+
+/// Lowers one node.
+pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> {
+    if !node.is_standard() {
+        return Err(walk.refuse("it is not one of ONNX's own operators", "replace it before exporting the model"));
+    }
+    match node.op_type.as_str() {
+        "Conv" => conv::conv(walk),
+        "ConvTranspose" => transpose_conv::conv_transpose(walk),
+        "BatchNormalization" => conv::batch_normalization(walk),
+        "Gemm" => matmul::gemm(walk),
+        "MatMul" => matmul::matmul(walk),
+        "Add" => elementwise::add(walk),
+        "Sub" => elementwise::sub(walk),
+        "Mul" => elementwise::mul(walk),
+        "Div" => elementwise::div(walk),
+        "Min" => elementwise::extreme(walk, Tfl::MINIMUM),
+        "Max" => elementwise::extreme(walk, Tfl::MAXIMUM),
+        "Pow" => elementwise::pow(walk),
+        "PRelu" => elementwise::prelu(walk),
+        "Relu" => activation::relu(walk),
+        "Clip" => activation::clip(walk),
+        "Sigmoid" => activation::unary(walk, Tfl::LOGISTIC, true),
+        "Tanh" => activation::unary(walk, Tfl::TANH, false),
+        "Abs" => activation::unary(walk, Tfl::ABS, true),
+        "Neg" => activation::unary(walk, Tfl::NEG, false),
+        "Exp" => activation::unary(walk, Tfl::EXP, true),
+        "Sqrt" => activation::unary(walk, Tfl::SQRT, true),
+        "Log" => activation::unary(walk, Tfl::LOG, false),
+        "Elu" => activation::elu(walk),
+        "LeakyRelu" => activation::leaky_relu(walk),
+        "HardSigmoid" => activation::hard_sigmoid(walk),
+        "HardSwish" => activation::hard_swish(walk),
+        "Softmax" => activation::softmax(walk),
+        "MaxPool" => pool::max_pool(walk),
+        "AveragePool" => pool::average_pool(walk),
+        "GlobalAveragePool" => reduce::global_average_pool(walk),
+        "GlobalMaxPool" => pool::global_max_pool(walk),
+        "ReduceMean" => reduce::reduce(walk, Tfl::MEAN),
+        "ReduceSum" => reduce::reduce(walk, Tfl::SUM),
+        "ReduceMax" => reduce::reduce(walk, Tfl::REDUCE_MAX),
+        "ReduceMin" => reduce::reduce(walk, Tfl::REDUCE_MIN),
+        "Flatten" => shape::flatten(walk),
+        "Reshape" => shape::reshape(walk),
+        "Squeeze" => shape::squeeze(walk),
+        "Unsqueeze" => shape::unsqueeze(walk),
+        "Transpose" => shape::transpose(walk),
+        "Identity" | "Dropout" => shape::identity(walk),
+        "Concat" => shape::concat(walk),
+        "Pad" => shape::pad(walk),
+        "Slice" => select::slice(walk),
+        "Split" => select::split(walk),
+        "Gather" => select::gather(walk),
+        "DepthToSpace" => resize::depth_to_space(walk),
+        "SpaceToDepth" => resize::space_to_depth(walk),
+        "Resize" => resize::resize(walk),
+        "Upsample" => resize::resize(walk),
+        _ => Err(walk.refuse(
+            "there is no lowering for it",
+            "replace it by supported operators, or use a target that runs ONNX",
+        )),
+    }
+}
+
+/// A possibly negative axis of a tensor of `rank` dimensions.
+fn axis(walk: &Walk<'_>, axis: i64, rank: usize) -> Result<usize, LowerError> {
+    let counted = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(counted).ok().filter(|&axis| axis < rank).ok_or_else(|| {
+        walk.refuse(format!("its axis {axis} does not exist in {rank} dimensions"), "repair the model")
+    })
+}

@@ -1,0 +1,161 @@
+//! Operators that take a part of a tensor.
+
+use edgeyard_tflite::{BuiltinOp, Options, op_options as opt};
+
+use super::super::LowerError;
+use super::super::draft::{SLICE_OPTIONS, TensorId, Value};
+use super::super::layout::{Layout, Stored, stored_shape};
+use super::super::walk::Walk;
+
+/// Elements `start`, `start + step`, … of one axis.
+#[derive(Clone, Copy)]
+struct Part {
+    start: usize,
+    count: usize,
+    step: usize,
+}
+
+/// `Slice` with constant bounds and positive steps.
+pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let rank = x.dims.len();
+    let missing = |what: &str| walk.refuse(format!("it has no {what}"), "repair the model");
+    let starts = walk.integers(1, "starts")?.ok_or_else(|| missing("starts"))?;
+    let ends = walk.integers(2, "ends")?.ok_or_else(|| missing("ends"))?;
+    let axes = walk.integers(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = walk.integers(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()].iter().any(|&len| len != starts.len()) {
+        return Err(walk.refuse("its starts, ends, axes and steps differ in length", "repair the model"));
+    }
+    let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
+    for at in 0..starts.len() {
+        let axis = super::axis(walk, axes[at], rank)?;
+        let size = x.dims[axis] as i64;
+        let bound = |value: i64| if value < 0 { value.saturating_add(size).max(0) } else { value.min(size) };
+        let (start, end) = (bound(starts[at]), bound(ends[at]));
+        let step = usize::try_from(steps[at])
+            .ok()
+            .filter(|&step| step > 0)
+            .ok_or_else(|| walk.refuse("it steps backwards", "only positive steps are lowered"))?;
+        let count = usize::try_from(end - start).unwrap_or(0).div_ceil(step);
+        parts[axis] = Part { start: start as usize, count, step };
+    }
+    let output = part_of(walk, &x, &parts, 0)?;
+    walk.define_as(0, output);
+    Ok(())
+}
+
+/// Takes a part of every axis; `index` is the node's output it becomes.
+fn part_of(walk: &mut Walk<'_>, x: &Stored, parts: &[Part], index: usize) -> Result<Stored, LowerError> {
+    let whole = |axis: usize| parts[axis].start == 0 && parts[axis].count == x.dims[axis];
+    if (0..parts.len()).all(whole) {
+        return Ok(x.clone());
+    }
+    let needed = (0..parts.len()).filter(|&axis| !whole(axis));
+    let axes = x.axes_with(needed).map_or_else(|| Layout::identity(parts.len()), <[_]>::to_vec);
+    let input = x.in_axes(&mut walk.draft, walk.at, &axes);
+    let dims: Vec<usize> = parts.iter().map(|part| part.count).collect();
+    if dims.contains(&0) {
+        return Err(walk.refuse("its result is empty", "repair the model"));
+    }
+    let shape = stored_shape(&dims, &axes);
+    let per_axis = |value: fn(Part) -> usize, other: usize| -> Vec<usize> {
+        axes.iter().map(|axis| axis.map_or(other, |axis| value(parts[axis]))).collect()
+    };
+    let begins = walk.draft.ints(&per_axis(|part| part.start, 0));
+    let origin = walk.node().outputs.get(index).map(String::as_str);
+    let (at, draft) = (walk.at, &mut walk.draft);
+    let output = if parts.iter().all(|part| part.step == 1) {
+        let sizes = draft.ints(&shape);
+        let options = Options::Empty(SLICE_OPTIONS);
+        draft.emit(at, BuiltinOp::SLICE, options, &[input, begins, sizes], &shape, origin)
+    } else {
+        let ends = per_axis(|part| part.start + (part.count - 1) * part.step + 1, 1);
+        let (ends, steps) = (draft.ints(&ends), draft.ints(&per_axis(|part| part.step, 1)));
+        let inputs = [input, begins, ends, steps];
+        draft.emit(at, BuiltinOp::STRIDED_SLICE, opt::StridedSlice::default(), &inputs, &shape, origin)
+    };
+    walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
+    Ok(Stored { tensor: output, dims, layout: Layout::Axes(axes) })
+}
+
+/// `Split`: a slice per output.
+pub(super) fn split(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let axis = super::axis(walk, walk.node().int("axis", 0), x.dims.len())?;
+    let outputs = walk.node().outputs.len();
+    let sizes: Vec<usize> = match walk.integers(1, "split")? {
+        Some(sizes) => sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(),
+        None => {
+            let each = x.dims[axis].div_ceil(outputs.max(1));
+            (0..outputs).map(|at| each.min(x.dims[axis].saturating_sub(at * each))).collect()
+        }
+    };
+    if sizes.len() != outputs || sizes.iter().sum::<usize>() != x.dims[axis] || sizes.contains(&0) {
+        return Err(walk.refuse(format!("its parts {sizes:?} do not make up the axis"), "repair the model"));
+    }
+    let mut start = 0;
+    for (index, &count) in sizes.iter().enumerate() {
+        let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
+        parts[axis] = Part { start, count, step: 1 };
+        start += count;
+        let output = part_of(walk, &x, &parts, index)?;
+        walk.define_as(index, output);
+    }
+    Ok(())
+}
+
+/// `Gather` with constant indices.
+pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let rank = x.dims.len();
+    let axis = super::axis(walk, walk.node().int("axis", 0), rank)?;
+    let index_dims = walk.shape(walk.input(1)?)?;
+    let indices = walk.integers(1, "indices")?.unwrap_or_default();
+    let size = x.dims[axis] as i64;
+    let indices: Vec<usize> = indices
+        .iter()
+        .map(|&index| usize::try_from(if index < 0 { index + size } else { index }).ok())
+        .collect::<Option<Vec<_>>>()
+        .filter(|indices| indices.iter().all(|&index| index < x.dims[axis]))
+        .ok_or_else(|| walk.refuse("an index is outside the axis", "repair the model"))?;
+    if index_dims.len() > 1 || indices.is_empty() {
+        return Err(walk.refuse("its indices are not a scalar or a list", "only those are lowered"));
+    }
+    let picked = if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) {
+        let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
+        parts[axis] = Part { start: indices[0], count: indices.len(), step: 1 };
+        part_of(walk, &x, &parts, 0)?
+    } else {
+        picked(walk, &x, axis, &indices)
+    };
+    if !index_dims.is_empty() {
+        walk.define_as(0, picked);
+        return Ok(());
+    }
+    // A scalar index takes the axis away: it is of size 1 by now.
+    let dims = (0..rank).filter(|&other| other != axis).map(|other| picked.dims[other]).collect();
+    let (tensor, axes) = match picked.axes() {
+        Some(axes) => (picked.tensor, axes.to_vec()),
+        None => (picked.plain(&mut walk.draft, walk.at), Layout::identity(rank)),
+    };
+    let renamed = |other: usize| (other != axis).then(|| if other > axis { other - 1 } else { other });
+    walk.define(tensor, dims, axes.into_iter().map(|axis| axis.and_then(renamed)).collect());
+    Ok(())
+}
+
+/// GATHER along one axis, in the order the tensor lies in.
+pub(super) fn picked(walk: &mut Walk<'_>, x: &Stored, axis: usize, indices: &[usize]) -> Stored {
+    let axes = x.axes_with([axis]).map_or_else(|| Layout::identity(x.dims.len()), <[_]>::to_vec);
+    let input = x.in_axes(&mut walk.draft, walk.at, &axes);
+    let mut dims = x.dims.clone();
+    dims[axis] = indices.len();
+    let along = axes.iter().position(|at| *at == Some(axis)).expect("the layout shows the axis");
+    let tensor: TensorId =
+        walk.draft.constant(&[indices.len()], Value::I32(indices.iter().map(|&index| index as i32).collect()));
+    let options = opt::Gather { axis: along as i32, batch_dims: 0 };
+    let shape = stored_shape(&dims, &axes);
+    let output = walk.emit(BuiltinOp::GATHER, options, &[input, tensor], &shape);
+    walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
+    Stored { tensor: output, dims, layout: Layout::Axes(axes) }
+}

@@ -1,0 +1,76 @@
+//! What TFLite's int8 kernels ask of scales, operator by operator. Both LiteRT and TensorFlow Lite Micro check these
+//! when a model is prepared; breaking one is an error there, or silently wrong results.
+
+use edgeyard_tflite::BuiltinOp as Op;
+
+use super::Affine;
+
+/// True if LiteRT and TensorFlow Lite Micro both compute the operator in int8.
+pub(super) fn has_int8_kernel(op: Op) -> bool {
+    fixed_output(op).is_some()
+        || keeps_scale(op)
+        || equalizes(op)
+        || matches!(
+            op,
+            Op::CONV_2D
+                | Op::DEPTHWISE_CONV_2D
+                | Op::TRANSPOSE_CONV
+                | Op::FULLY_CONNECTED
+                | Op::BATCH_MATMUL
+                | Op::ADD
+                | Op::SUB
+                | Op::MUL
+                | Op::MEAN
+                | Op::SUM
+                | Op::RELU
+                | Op::RELU6
+                | Op::LEAKY_RELU
+                | Op::PRELU
+                | Op::HARD_SWISH
+                | Op::ELU
+                | Op::ABS
+                | Op::QUANTIZE
+        )
+}
+
+/// Operators whose output has one possible scale, because their values have one possible range.
+pub(super) fn fixed_output(op: Op) -> Option<Affine> {
+    Some(match op {
+        Op::SOFTMAX | Op::LOGISTIC => Affine { scale: 1.0 / 256.0, zero_point: -128 },
+        Op::TANH | Op::L2_NORMALIZATION => Affine { scale: 1.0 / 128.0, zero_point: 0 },
+        _ => return None,
+    })
+}
+
+/// Operators that move or pick values: the output has the input's scale.
+pub(super) fn keeps_scale(op: Op) -> bool {
+    matches!(
+        op,
+        Op::RESHAPE
+            | Op::TRANSPOSE
+            | Op::MAX_POOL_2D
+            | Op::AVERAGE_POOL_2D
+            | Op::PAD
+            | Op::PADV2
+            | Op::MIRROR_PAD
+            | Op::SLICE
+            | Op::STRIDED_SLICE
+            | Op::GATHER
+            | Op::RESIZE_BILINEAR
+            | Op::RESIZE_NEAREST_NEIGHBOR
+            | Op::SPACE_TO_DEPTH
+            | Op::DEPTH_TO_SPACE
+            | Op::REDUCE_MAX
+            | Op::REDUCE_MIN
+    )
+}
+
+/// Operators whose several inputs share the output's scale.
+pub(super) fn equalizes(op: Op) -> bool {
+    matches!(op, Op::CONCATENATION | Op::MAXIMUM | Op::MINIMUM)
+}
+
+/// Operators that can give their result in any scale.
+pub(super) fn is_free(op: Op) -> bool {
+    has_int8_kernel(op) && !keeps_scale(op) && !equalizes(op) && fixed_output(op).is_none()
+}

@@ -1,0 +1,260 @@
+//! Walks the ONNX graph in order and builds the draft: looks up operands in the layout an operator asks for, records
+//! where each result lies, and fuses activations into what precedes them.
+
+use std::collections::BTreeMap;
+
+use edgeyard_tflite::{Activation, BuiltinOp, Options};
+
+use super::LowerError;
+use super::draft::{Draft, TensorId, Value};
+use super::layout::{Layout, Stored};
+use super::ops;
+use crate::ir::{DataType, Graph, Node, TensorData};
+
+/// The state of the walk, and what operators' lowerings see.
+pub(super) struct Walk<'g> {
+    pub graph: &'g Graph,
+    pub draft: Draft,
+    pub notes: Vec<String>,
+    /// Index of the node being lowered.
+    pub at: usize,
+    stored: BTreeMap<&'g str, Stored>,
+    /// How many nodes and graph outputs read each ONNX tensor.
+    readers: BTreeMap<&'g str, usize>,
+}
+
+/// Lowers every node.
+pub(super) fn walk(graph: &Graph) -> Result<(Draft, Vec<String>), LowerError> {
+    let mut readers: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in graph.nodes.iter().flat_map(|node| &node.inputs).chain(graph.outputs.iter().map(|value| &value.name)) {
+        *readers.entry(name).or_default() += 1;
+    }
+    let mut walk =
+        Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, stored: BTreeMap::new(), readers };
+    walk.inputs()?;
+    for (at, node) in graph.nodes.iter().enumerate() {
+        walk.at = at;
+        ops::lower(&mut walk, node)?;
+    }
+    walk.outputs()?;
+    Ok((walk.draft, walk.notes))
+}
+
+impl<'g> Walk<'g> {
+    fn inputs(&mut self) -> Result<(), LowerError> {
+        for value in &self.graph.inputs {
+            let error = |why: String, remedy: &str| LowerError::Input {
+                name: value.name.clone(),
+                why,
+                remedy: remedy.to_owned(),
+            };
+            let Some(dims) = value.static_shape().or_else(|| self.graph.shape_of(&value.name).map(<[usize]>::to_vec))
+            else {
+                return Err(error("its shape is not static".into(), "fix its dimensions, the batch to 1"));
+            };
+            if value.dtype != DataType::F32 {
+                return Err(error(format!("its type is {}", value.dtype), "only float32 inputs are lowered"));
+            }
+            let tensor = self.draft.computed(&dims, Some(&value.name));
+            self.draft.inputs.push((value.name.clone(), tensor));
+            let layout = Layout::Axes(Layout::identity(dims.len()));
+            self.stored.insert(&value.name, Stored { tensor, dims, layout });
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self) -> Result<(), LowerError> {
+        self.at = self.graph.nodes.len().saturating_sub(1);
+        for value in &self.graph.outputs {
+            let stored = self.value(&value.name)?;
+            let mut tensor = stored.plain(&mut self.draft, self.at);
+            let taken = |tensor: TensorId| {
+                self.draft.inputs.iter().chain(&self.draft.outputs).any(|(_, other)| *other == tensor)
+                    || self.draft.tensors[tensor].value.is_some()
+            };
+            if taken(tensor) {
+                // A tensor cannot be fed and read, or read twice, under two names: copy it.
+                let shape = self.draft.tensors[tensor].shape.clone();
+                let new_shape = shape.iter().map(|&dim| dim as i32).collect();
+                let options = edgeyard_tflite::op_options::Reshape { new_shape };
+                tensor =
+                    self.draft.emit(self.at, BuiltinOp::RESHAPE, options, &[tensor], &shape, Some(&value.name));
+            }
+            self.draft.outputs.push((value.name.clone(), tensor));
+        }
+        Ok(())
+    }
+
+    /// The node being lowered.
+    pub(super) fn node(&self) -> &'g Node {
+        &self.graph.nodes[self.at]
+    }
+
+    /// An error about the current node.
+    pub(super) fn refuse(&self, why: impl Into<String>, remedy: impl Into<String>) -> LowerError {
+        refusal(self.graph, self.at, why, remedy)
+    }
+
+    /// The name of a required input.
+    pub(super) fn input(&self, index: usize) -> Result<&'g str, LowerError> {
+        self.node()
+            .input(index)
+            .ok_or_else(|| self.refuse(format!("input {index} is missing"), "the model is not valid ONNX"))
+    }
+
+    /// Where an ONNX tensor lies; constants are entered at first use.
+    pub(super) fn value(&mut self, name: &str) -> Result<Stored, LowerError> {
+        if let Some(stored) = self.stored.get(name) {
+            return Ok(stored.clone());
+        }
+        let Some((key, constant)) = self.graph.initializers.get_key_value(name) else {
+            return Err(self.refuse(format!("tensor {name} is not computed by any node before it"), "repair the model"));
+        };
+        let value = match (&constant.data, constant.to_f32()) {
+            (_, Some(values)) => Value::F32(values),
+            (TensorData::I64(values), _) => Value::I64(values.clone()),
+            (TensorData::I32(values), _) => Value::I32(values.clone()),
+            _ => {
+                let why = format!("constant {name} is of type {}", constant.dtype());
+                return Err(self.refuse(why, "only float and integer constants are lowered"));
+            }
+        };
+        let tensor = self.draft.constant(&constant.dims, value);
+        let layout = Layout::Axes(Layout::identity(constant.dims.len()));
+        let stored = Stored { tensor, dims: constant.dims.clone(), layout };
+        self.stored.insert(key, stored.clone());
+        Ok(stored)
+    }
+
+    /// The operand at `index`, which has to be floating-point.
+    pub(super) fn operand(&mut self, index: usize) -> Result<Stored, LowerError> {
+        let name = self.input(index)?;
+        let stored = self.value(name)?;
+        let dtype = self.draft.tensors[stored.tensor].dtype;
+        if dtype != edgeyard_tflite::TensorType::Float32 {
+            return Err(self.refuse(format!("{name} is of type {dtype}"), "only float32 tensors are computed with"));
+        }
+        Ok(stored)
+    }
+
+    /// A required constant of floats: shape and elements.
+    pub(super) fn floats(&self, index: usize, what: &str) -> Result<(&'g [usize], Vec<f32>), LowerError> {
+        let name = self.input(index)?;
+        self.optional_floats(name).ok_or_else(|| {
+            self.refuse(format!("its {what} {name} is computed at run time"), format!("make the {what} a constant"))
+        })
+    }
+
+    /// A constant of floats by name.
+    pub(super) fn optional_floats(&self, name: &str) -> Option<(&'g [usize], Vec<f32>)> {
+        let constant = self.graph.initializers.get(name)?;
+        Some((&constant.dims, constant.to_f32()?))
+    }
+
+    /// A constant of integers at an input, or the attribute older operator sets have instead; `None` when neither is
+    /// there.
+    pub(super) fn integers(&self, index: usize, attribute: &str) -> Result<Option<Vec<i64>>, LowerError> {
+        let node = self.node();
+        let Some(name) = node.input(index) else {
+            return Ok(node.ints(attribute).map(<[i64]>::to_vec));
+        };
+        match self.graph.initializers.get(name).and_then(|constant| constant.to_i64()) {
+            Some(values) => Ok(Some(values)),
+            None => Err(self.refuse(
+                format!("its {attribute} {name} is computed at run time"),
+                "fix the model's shapes so that it becomes a constant",
+            )),
+        }
+    }
+
+    /// The static shape of an ONNX tensor.
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, LowerError> {
+        if let Some(stored) = self.stored.get(name) {
+            return Ok(stored.dims.clone());
+        }
+        self.graph.shape_of(name).map(<[usize]>::to_vec).ok_or_else(|| {
+            self.refuse(format!("the shape of {name} is not known"), "fix the model's input dimensions")
+        })
+    }
+
+    /// Records the node's first output.
+    pub(super) fn define(&mut self, tensor: TensorId, dims: Vec<usize>, axes: Vec<Option<usize>>) {
+        self.define_as(0, Stored { tensor, dims, layout: Layout::Axes(axes) });
+    }
+
+    /// Records an output.
+    pub(super) fn define_as(&mut self, index: usize, stored: Stored) {
+        if let Some(name) = self.node().outputs.get(index).filter(|name| !name.is_empty()) {
+            self.stored.insert(name, stored);
+        }
+    }
+
+    /// The name of the node's first output: what its calibrated range is known by.
+    pub(super) fn origin(&self) -> Option<&'g str> {
+        Some(self.node().output())
+    }
+
+    /// Adds an operation of the current node with its result's range under the node's output.
+    pub(super) fn emit(
+        &mut self,
+        op: BuiltinOp,
+        options: impl Into<Options>,
+        inputs: &[TensorId],
+        shape: &[usize],
+    ) -> TensorId {
+        let origin = self.origin();
+        self.draft.emit(self.at, op, options, inputs, shape, origin)
+    }
+
+    /// Adds an operation whose result no ONNX tensor stands for.
+    pub(super) fn emit_inner(
+        &mut self,
+        op: BuiltinOp,
+        options: impl Into<Options>,
+        inputs: &[TensorId],
+        shape: &[usize],
+    ) -> TensorId {
+        self.draft.emit(self.at, op, options, inputs, shape, None)
+    }
+
+    /// The index of the operation that makes an ONNX tensor which nothing but the current node reads.
+    pub(super) fn sole_producer(&self, name: &str) -> Option<usize> {
+        if self.readers.get(name) != Some(&1) {
+            return None;
+        }
+        let stored = self.stored.get(name)?;
+        if self.draft.readers()[stored.tensor] != 0 {
+            return None;
+        }
+        self.draft.producer(stored.tensor)
+    }
+
+    /// Fuses an activation into the operation that makes the first input, if that can take one. Then the node's output
+    /// is that operation's.
+    pub(super) fn fuse(&mut self, activation: Activation) -> Result<bool, LowerError> {
+        let name = self.input(0)?;
+        let Some(producer) = self.sole_producer(name) else { return Ok(false) };
+        let Some(fused) = self.draft.ops[producer].activation_mut() else { return Ok(false) };
+        if *fused != Activation::None {
+            return Ok(false);
+        }
+        *fused = activation;
+        let stored = self.value(name)?;
+        let origin = self.origin().map(str::to_owned);
+        let slot = &mut self.draft.tensors[stored.tensor];
+        slot.origin = origin;
+        slot.non_negative |= matches!(activation, Activation::Relu | Activation::Relu6);
+        self.define_as(0, stored);
+        Ok(true)
+    }
+}
+
+/// An error about node `at` of the graph.
+pub(super) fn refusal(graph: &Graph, at: usize, why: impl Into<String>, remedy: impl Into<String>) -> LowerError {
+    let (op, node) = match graph.nodes.get(at) {
+        Some(node) if node.is_standard() => (node.op_type.clone(), node.label().to_owned()),
+        Some(node) => (format!("{}.{}", node.domain, node.op_type), node.label().to_owned()),
+        None => (String::new(), String::new()),
+    };
+    LowerError::Op { op, node, why: why.into(), remedy: remedy.into() }
+}
