@@ -467,18 +467,16 @@ mod tests {
         fn every_history_ends(dice in prop::collection::vec((0..16_u8, 1..40_i64), 1..80)) {
             let mut run = from_yaml(MINIMAL).unwrap();
             let mut world = seen(Lease::None, Pod::None);
-            let mut attempts = 1;
             let mut dice = dice.into_iter().cycle();
             for round in 0..3000 {
                 let step = next(&run, &world);
                 match &step {
                     Next::Succeeded | Next::Failed(_) => return Ok(()),
                     Next::Retry { .. } => {
-                        attempts += 1;
                         world.failed_attempts += 1;
-                        prop_assert!(attempts <= 100);
+                        prop_assert!(world.failed_attempts <= 2);
                     }
-                    Next::Suspended { restart, .. } => attempts += u32::from(*restart),
+                    Next::Suspended { .. } => {}
                     Next::Go { until, .. } => prop_assert!(until.is_none_or(|until| until > world.now)),
                 }
                 let new_attempt = matches!(step, Next::Retry { .. } | Next::Suspended { restart: true, .. });

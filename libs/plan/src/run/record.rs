@@ -178,7 +178,7 @@ pub(crate) mod tests {
         let result = |variant: &str, digest: &str, score: &str| {
             json!({
                 "model": "mnist", "variant": variant, "target": "litert", "format": "TFLite", "digest": digest,
-                "sizeBytes": 10, "outcome": "Succeeded", "failure": null,
+                "sizeBytes": 10, "settings": {}, "outcome": "Succeeded", "failure": null,
                 "latency": {
                     "count": 9, "warmUpCount": 1, "warmUpSteady": true, "disturbance": {"involuntaryContextSwitches": 0, "voluntaryContextSwitches": 0, "minorPageFaults": 0, "majorPageFaults": 0}, "minimumNanoseconds": 1, "maximumNanoseconds": 9, "meanNanoseconds": 5,
                     "percentileMethod": "floor", "percentiles": {"50": {"valueNanoseconds": 5, "lowerNanoseconds": null, "upperNanoseconds": null}},
@@ -192,11 +192,11 @@ pub(crate) mod tests {
             })
         };
         serde_json::from_value(json!({
-            "schemaVersion": "1.0",
-            "metadata": {"namespace": "vision", "name": "mnist-4f2a9c1", "uid": "u", "attempt": 2, "startedAt": "t", "finishedAt": "t"},
-            "device": {"name": "m4-0", "namespace": "lab", "class": "c", "request": "m4", "fidelity": "Hardware", "fencingToken": 7},
+            "schemaVersion": "1.0", "unavailable": {},
+            "metadata": {"namespace": "vision", "name": "mnist-4f2a9c1", "uid": "u", "attempt": 2, "startedAt": "t", "finishedAt": "t", "unavailable": {}},
+            "device": {"name": "m4-0", "namespace": "lab", "class": "c", "request": "m4", "fidelity": "Hardware", "fencingToken": 7, "unavailable": {}},
             "workload": {"scenario": "SingleStream", "profile": "Quick", "seed": 0, "threads": 1},
-            "environment": {"fingerprintDigest": "sha256:0", "fingerprint": {}, "runtimes": {}, "settings": {}},
+            "environment": {"fingerprintDigest": "sha256:0", "fingerprint": {}, "runtimes": {}, "settings": {}, "unavailable": {}},
             "harness": {"name": "h", "version": "v", "clock": "c", "clockOverheadNanoseconds": 1, "unavailable": {}},
             "phases": [],
             "results": [result("fp32", "sha256:f1", "0.980000"), result("int8", "sha256:c7", "0.981000")],
