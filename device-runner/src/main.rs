@@ -1,2 +1,13 @@
-//! Stub.
-fn main() {}
+//! The program: arguments, TLS provider, telemetry, and the exit code.
+
+use clap::Parser as _;
+use edgeyard_device_runner::cli::Arguments;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    arguments.execute()
+}

@@ -5,6 +5,7 @@
 //! canonical JSON (see [`canonical`]) and its digest do not depend on who writes it.
 
 pub mod canonical;
+mod reasons;
 mod schema;
 
 pub use canonical::{CanonicalError, canonical_json, digest};

@@ -30,6 +30,8 @@ pub struct Record {
     pub results: Vec<VariantResult>,
     /// Whether the numbers can be used, and why not.
     pub validity: Validity,
+    /// What is unknown of the run as a whole, and why: path to reason.
+    pub unavailable: BTreeMap<String, String>,
 }
 
 /// Whose run it was.
@@ -154,6 +156,8 @@ pub struct VariantResult {
     pub first_inference_nanoseconds: Option<u64>,
     /// Instructions of one inference; only where they are exact.
     pub instructions_per_inference: Option<u64>,
+    /// Instructions of one inference on each input that was tried, in order; they differ where a kernel depends on data.
+    pub instruction_counts: Option<Vec<u64>>,
     /// Instructions of each operator, in order; only where they are exact.
     pub operators: Option<Vec<Operator>>,
     /// Largest memory that the model needed at run time.
@@ -162,6 +166,8 @@ pub struct VariantResult {
     pub microcontroller: Option<Microcontroller>,
     /// How right the outputs are.
     pub accuracy: Option<Accuracy>,
+    /// Settings of the runtime that change results.
+    pub settings: BTreeMap<String, String>,
     /// Digest of all outputs on the evaluation's or the generated inputs, as little-endian bytes in order.
     pub output_digest: Option<String>,
     /// Whether this variant's numbers can be used.
@@ -188,6 +194,8 @@ pub struct Latency {
     pub count: u64,
     /// Inferences before that, not counted.
     pub warm_up_count: u64,
+    /// Whether times had stopped falling when warm-up ended.
+    pub warm_up_steady: bool,
     /// Smallest.
     pub minimum_nanoseconds: u64,
     /// Largest.
@@ -196,9 +204,13 @@ pub struct Latency {
     pub mean_nanoseconds: u64,
     /// How percentiles are picked from the samples.
     pub percentile_method: String,
-    /// Percentiles that the count allows, by name (`50`, `90`, `99`).
+    /// Percentiles that the count allows, by name (`50`, `90`, `95`, `99`, `99.9`).
     pub percentiles: BTreeMap<String, Percentile>,
-    /// What is unknown, and why (`99`: TooFewSamples).
+    /// What the 90th percentile does not exceed with 99 % confidence, as LoadGen tells it; null with fewer than 64 samples.
+    pub early_stopping: Option<EarlyStopping>,
+    /// What disturbed the windows.
+    pub disturbance: Disturbance,
+    /// What is unknown, and why (`percentiles.99`: TooFewSamples).
     pub unavailable: BTreeMap<String, String>,
     /// Windows in which this variant had its turn.
     pub windows: Vec<Window>,
@@ -216,6 +228,34 @@ pub struct Percentile {
     pub lower_nanoseconds: Option<u64>,
     /// Upper end.
     pub upper_nanoseconds: Option<u64>,
+}
+
+/// A percentile's upper bound by LoadGen's early stopping.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlyStopping {
+    /// Which percentile (`90`).
+    pub percentile: String,
+    /// How many of the slowest samples were discarded.
+    pub discarded: u64,
+    /// The slowest sample that was left.
+    pub estimate_nanoseconds: u64,
+}
+
+/// What disturbed the windows of a variant, summed over them.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Disturbance {
+    /// Times that the process was taken off its core.
+    pub involuntary_context_switches: u64,
+    /// Times that it waited.
+    pub voluntary_context_switches: u64,
+    /// Page faults that needed no disk.
+    pub minor_page_faults: u64,
+    /// Page faults that needed one.
+    pub major_page_faults: u64,
+    /// Periods in which the quota held the process back; null where there is no quota to count.
+    pub throttled_periods: Option<u64>,
 }
 
 /// One turn of a variant.
@@ -306,5 +346,16 @@ impl Record {
         let bytes = crate::canonical_json(self)?;
         let digest = crate::digest(&bytes);
         Ok((bytes, digest))
+    }
+
+    /// Paths of nulls that no `unavailable` explains: of the objects around a null, one must have an entry whose key is
+    /// the way from it to the null, without the indices of lists. A `failure` that is null, and of `samples` the form that
+    /// was not chosen, need no reason.
+    pub fn nulls_without_reason(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Ok(record) = serde_json::to_value(self) {
+            crate::reasons::walk(&record, &mut Vec::new(), &mut String::new(), &mut found);
+        }
+        found
     }
 }

@@ -1,0 +1,234 @@
+//! The command line.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use edgeyard_job::spec::{AccuracyMetric, Backend, Profile};
+
+use crate::error::Failure;
+use crate::{catalogue, inspect, job, lane, run, table};
+
+/// Measures models on one device.
+#[derive(Parser, Debug)]
+#[command(name = "edgeyard-device-runner", version, about, max_term_width = 120)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Measure models by hand.
+    Run(Run),
+    /// Do what a job spec says and put the record into the store.
+    Job {
+        /// The job spec.
+        #[arg(long, value_name = "FILE")]
+        spec: PathBuf,
+    },
+    /// Print a record for people.
+    Inspect(Inspect),
+    /// List the device classes that the program knows.
+    Classes {
+        /// How to print.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print a completion script.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Serve one variant; started by the other commands.
+    #[command(hide = true)]
+    Lane,
+}
+
+/// Measure models by hand.
+#[derive(clap::Args, Debug)]
+pub struct Run {
+    /// A model, .onnx or .tflite. Several are measured in turns and compared with the first.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub model: Vec<PathBuf>,
+    /// The device class, by name or as a manifest; see `classes`.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub device_class: String,
+    /// The runtime of all models; found from file and class if absent.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// Samples to infer on: an .npz with `x`.
+    #[arg(long, value_name = "FILE", conflicts_with = "evaluation")]
+    pub inputs: Option<PathBuf>,
+    /// Samples and labels to compute the accuracy from: an .npz with `x` and `y`.
+    #[arg(long, value_name = "FILE")]
+    pub evaluation: Option<PathBuf>,
+    /// How predictions are scored.
+    #[arg(long, value_enum, default_value_t = Metric::Top1Accuracy, requires = "evaluation")]
+    pub metric: Metric,
+    /// Write the outputs on all samples as outputs.npz.
+    #[arg(long)]
+    pub save_outputs: bool,
+    /// How long is measured.
+    #[arg(long, value_enum, default_value_t = ProfileName::Quick, ignore_case = true)]
+    pub profile: ProfileName,
+    /// Fixes every choice that chance would make.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Threads of a runtime; by default as many as the class allows, at most what is here.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Give up after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub deadline: Option<u64>,
+    /// Folder for record.json and what goes with it.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How to print the result.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Print a record for people.
+#[derive(clap::Args, Debug)]
+pub struct Inspect {
+    /// The record.
+    pub record: PathBuf,
+    /// How to print it.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+    /// Write plots of latency as SVG files into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+}
+
+/// How to print.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// How long is measured.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum ProfileName {
+    /// Does it work: about a second.
+    Smoke,
+    /// About five seconds a variant.
+    Quick,
+    /// About a minute a variant.
+    Standard,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Smoke => Self::Smoke,
+            ProfileName::Quick => Self::Quick,
+            ProfileName::Standard => Self::Standard,
+        }
+    }
+}
+
+/// How predictions are scored.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum Metric {
+    /// Share of samples whose best class is right.
+    Top1Accuracy,
+    /// Share of samples whose right class is among the best five.
+    Top5Accuracy,
+}
+
+impl From<Metric> for AccuracyMetric {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::Top1Accuracy => Self::Top1Accuracy,
+            Metric::Top5Accuracy => Self::Top5Accuracy,
+        }
+    }
+}
+
+impl Arguments {
+    /// Does what was asked, and says how it ended.
+    pub fn execute(self) -> ExitCode {
+        let ended = match self.command {
+            Command::Run(arguments) => stop_flag().and_then(|stopped| run::execute(&arguments, stopped)),
+            // The job tells its own end to the pod.
+            Command::Job { spec } => match stop_flag() {
+                Ok(stopped) => return job::execute(&spec, stopped).into(),
+                Err(failure) => Err(failure),
+            },
+            Command::Inspect(arguments) => inspect::execute(&arguments),
+            Command::Classes { output } => classes(output),
+            Command::Completion { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "edgeyard-device-runner", &mut std::io::stdout());
+                Ok(())
+            }
+            Command::Lane => {
+                lane::run_child().map_err(|error| Failure::infrastructure("LaneProtocol", error.to_string()))
+            }
+        };
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("error: {failure} ({})", failure.reason);
+                failure.exit_code().into()
+            }
+        }
+    }
+}
+
+/// A flag that SIGTERM and SIGINT raise.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+/// Prints to stdout; whoever closes the pipe early has seen enough.
+pub fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+fn classes(output: Output) -> Result<(), Failure> {
+    let classes = catalogue::all();
+    match output {
+        Output::Json => {
+            let list: Vec<serde_json::Value> = classes
+                .iter()
+                .map(|class| {
+                    serde_json::json!({
+                        "name": class.name,
+                        "fidelity": class.fidelity,
+                        "targets": class.targets,
+                        "backend": class.backend,
+                        "limits": class.limits,
+                    })
+                })
+                .collect();
+            print(&serde_json::to_string_pretty(&list).unwrap_or_default());
+        }
+        Output::Table => {
+            let mut rows = vec![["NAME", "FIDELITY", "TARGETS", "BACKEND"].map(str::to_owned).to_vec()];
+            for class in classes {
+                let backend = match class.backend {
+                    Backend::Runtime => "Runtime".to_owned(),
+                    Backend::CortexM { machine, .. } => format!("CortexM {machine}"),
+                };
+                rows.push(vec![class.name, format!("{:?}", class.fidelity), class.targets.join(","), backend]);
+            }
+            print(&table::align(&rows));
+        }
+    }
+    Ok(())
+}

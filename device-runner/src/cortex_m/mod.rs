@@ -1,0 +1,43 @@
+//! Microcontrollers without hardware: QEMU runs our firmware, which runs an int8 model. One [`Emulator`] is one device;
+//! inferences stream through it without a restart. Instruction counts are exact and independent of the host's load,
+//! because QEMU derives the guest's clock from executed instructions (`-icount`). No time is ever reported from here.
+
+mod emulator;
+mod error;
+mod frame;
+mod limits;
+mod model;
+mod process;
+#[cfg(test)]
+mod tests;
+
+pub use emulator::{Emulator, Inference};
+pub use error::{CortexMError, Fault};
+pub use limits::{Limits, MemoryUse};
+pub use model::{DType, ModelInfo, TensorInfo};
+
+use std::path::PathBuf;
+
+/// What to emulate, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// QEMU's name of the machine, e.g. `mps2-an386`.
+    pub name: String,
+    /// Instructions take `2^icount_shift` ns of the guest's time. The firmware's counter is exact for 6 only.
+    pub icount_shift: u8,
+    /// The firmware that was built for this machine.
+    pub firmware: PathBuf,
+    /// `qemu-system-arm`, version 10 or later.
+    pub qemu: PathBuf,
+}
+
+impl Machine {
+    /// A machine with the firmware and the QEMU that `EDGEYARD_FIRMWARE_DIR` and `EDGEYARD_QEMU_ARM` name.
+    pub fn from_environment(name: &str, icount_shift: u8) -> Result<Self, CortexMError> {
+        let variable = |variable: &'static str| {
+            std::env::var_os(variable).map(PathBuf::from).ok_or(CortexMError::NotConfigured { variable })
+        };
+        let firmware = variable("EDGEYARD_FIRMWARE_DIR")?.join(format!("{name}.elf"));
+        Ok(Machine { name: name.to_owned(), icount_shift, firmware, qemu: variable("EDGEYARD_QEMU_ARM")? })
+    }
+}

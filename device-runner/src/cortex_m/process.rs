@@ -1,0 +1,168 @@
+//! The QEMU process: its command line, its pipes and the threads that serve them, its end. Writing and reading have threads
+//! of their own, so that a guest that hangs can block neither the caller nor the watchdog.
+
+use super::frame::{self, Frame};
+use super::{CortexMError, Machine};
+use std::io::{self, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The oldest QEMU whose counts were proved.
+const MINIMUM_MAJOR: u32 = 10;
+/// What is kept of the console.
+const CONSOLE_LIMIT: usize = 4096;
+
+/// A running QEMU.
+pub struct Process {
+    child: Child,
+    /// None once the pipe was closed.
+    requests: Option<Sender<Vec<u8>>>,
+    replies: Receiver<io::Result<Frame>>,
+    console: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Process {
+    /// Starts QEMU with the machine's firmware.
+    pub fn start(machine: &Machine) -> Result<Self, CortexMError> {
+        check_version(machine)?;
+        if !machine.firmware.is_file() {
+            return Err(CortexMError::FirmwareMissing { path: machine.firmware.clone() });
+        }
+        let mut child = command(machine)
+            .spawn()
+            .map_err(|source| CortexMError::QemuMissing { path: machine.qemu.clone(), source })?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(CortexMError::Protocol("QEMU has no pipes"));
+        };
+        let console = Arc::new(Mutex::new(Vec::new()));
+        let (requests, outbox) = mpsc::channel();
+        let (inbox, replies) = mpsc::channel();
+        std::thread::spawn(move || send(stdin, outbox));
+        std::thread::spawn(move || receive(stdout, inbox));
+        let kept = Arc::clone(&console);
+        std::thread::spawn(move || keep(stderr, &kept));
+        Ok(Process { child, requests: Some(requests), replies, console })
+    }
+
+    /// Queues bytes for the guest.
+    pub fn send(&mut self, bytes: Vec<u8>) {
+        // A guest that ended shows when its answer is awaited.
+        if let Some(requests) = &self.requests {
+            let _ = requests.send(bytes);
+        }
+    }
+
+    /// Waits for the next frame; past `patience` the process is killed.
+    pub fn receive(&mut self, patience: Duration, doing: &'static str) -> Result<Frame, CortexMError> {
+        match self.replies.recv_timeout(patience) {
+            Ok(Ok(frame)) => Ok(frame),
+            Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => {
+                self.stop();
+                Err(CortexMError::Protocol("bytes that are no frame"))
+            }
+            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(self.ended(doing)),
+            Err(RecvTimeoutError::Timeout) => {
+                self.stop();
+                Err(CortexMError::Hang { after: patience, doing })
+            }
+        }
+    }
+
+    /// The last lines of the console.
+    pub fn console(&self) -> String {
+        let bytes = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The emulator's process id.
+    #[cfg(test)]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn ended(&mut self, doing: &'static str) -> CortexMError {
+        self.requests = None;
+        let status = match self.child.wait() {
+            Ok(status) => status.to_string(),
+            Err(e) => e.to_string(),
+        };
+        CortexMError::Ended { status, doing, console: self.console() }
+    }
+
+    fn stop(&mut self) {
+        self.requests = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// One command line for all: another moves the counts of code outside of operators, and every flag here has a reason.
+/// `sleep=off` keeps the guest's clock from following the host's; the sandbox keeps semihosting from starting programs.
+fn command(machine: &Machine) -> Command {
+    let mut command = Command::new(&machine.qemu);
+    command
+        .args(["-M", &machine.name, "-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"])
+        .args(["-semihosting-config", "enable=on,target=native,arg=edgeyard"])
+        .args(["-icount", &format!("shift={},sleep=off", machine.icount_shift)])
+        .args(["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"])
+        .arg("-kernel")
+        .arg(&machine.firmware)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn check_version(machine: &Machine) -> Result<(), CortexMError> {
+    let missing = |source| CortexMError::QemuMissing { path: machine.qemu.clone(), source };
+    let output = Command::new(&machine.qemu).arg("--version").stdin(Stdio::null()).output().map_err(missing)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.lines().next().unwrap_or("silent").trim().to_owned();
+    let major = found.split_whitespace().find_map(|word| word.split('.').next()?.parse::<u32>().ok());
+    match major {
+        Some(major) if major >= MINIMUM_MAJOR => Ok(()),
+        _ => Err(CortexMError::QemuTooOld { path: machine.qemu.clone(), found }),
+    }
+}
+
+fn send(mut to: ChildStdin, requests: Receiver<Vec<u8>>) {
+    for bytes in requests {
+        if to.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+fn receive(from: impl Read, replies: Sender<io::Result<Frame>>) {
+    let mut from = BufReader::with_capacity(1 << 16, from);
+    loop {
+        let next = frame::read(&mut from);
+        let (last, message) = match next {
+            Ok(None) => return,
+            Ok(Some(frame)) => (false, Ok(frame)),
+            Err(e) => (true, Err(e)),
+        };
+        if replies.send(message).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn keep(mut from: impl Read, console: &Mutex<Vec<u8>>) {
+    let mut buffer = [0u8; 512];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let mut kept = console.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(&buffer[..n]);
+        let excess = kept.len().saturating_sub(CONSOLE_LIMIT);
+        kept.drain(..excess);
+    }
+}

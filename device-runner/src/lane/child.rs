@@ -1,0 +1,241 @@
+//! The child's side: reads requests until the pipe closes. The measuring loop is here.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter};
+use std::os::fd::FromRawFd as _;
+
+use super::protocol::{Disturbance, Load, Measure, Reply, Request, WarmUp, WarmedUp, receive, send};
+use crate::clock;
+use crate::error::Failure;
+use crate::runtime::{self, Engine};
+
+/// Batches of warm-up whose medians are compared.
+const TREND_BATCHES: usize = 3;
+/// Medians within this share of each other count as steady.
+const TREND_TOLERANCE: f64 = 0.03;
+
+/// What a lane has.
+struct State {
+    engine: Box<dyn Engine>,
+    epoch: u64,
+    /// Inputs for warm-up and measurement.
+    inputs: Vec<Vec<u8>>,
+    next: usize,
+    /// Touched before the first window, so that no page is missing while it runs.
+    samples: Vec<u64>,
+    resident_before: Option<u64>,
+}
+
+/// Serves requests until the parent hangs up.
+///
+/// # Errors
+/// When the pipe breaks.
+pub fn run() -> io::Result<()> {
+    // Runtimes print. Frames keep a descriptor of their own; what others print goes to stderr.
+    // SAFETY: descriptors 0 to 2 are open; the new one belongs to the File alone.
+    let mut to = BufWriter::new(unsafe {
+        let frames = libc::dup(1);
+        if frames < 0 || libc::dup2(2, 1) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::from_raw_fd(frames)
+    });
+    let mut from = BufReader::new(io::stdin());
+    let mut state = None;
+    while let Some((request, payload)) = receive::<Request>(&mut from)? {
+        let mut answer = Vec::new();
+        let reply = serve(&mut state, request, payload, &mut answer).unwrap_or_else(Reply::Failed);
+        send(&mut to, &reply, &answer)?;
+    }
+    Ok(())
+}
+
+fn serve(
+    state: &mut Option<State>,
+    request: Request,
+    payload: Vec<u8>,
+    answer: &mut Vec<u8>,
+) -> Result<Reply, Failure> {
+    if let Request::Load(load) = request {
+        let (loaded, reply) = load_model(*load)?;
+        *state = Some(loaded);
+        return Ok(reply);
+    }
+    let state = state.as_mut().ok_or_else(|| Failure::infrastructure("LaneProtocol", "no model is loaded"))?;
+    let pieces = |count: usize| {
+        let size = payload.len().checked_div(count).unwrap_or(0);
+        if size == 0 || size * count != payload.len() {
+            return Err(Failure::infrastructure("LaneProtocol", "the inputs do not divide"));
+        }
+        Ok(payload.chunks_exact(size))
+    };
+    match request {
+        Request::Load(_) => Err(Failure::infrastructure("LaneProtocol", "a model is loaded already")),
+        Request::Keep { count } => {
+            state.inputs = pieces(count)?.map(<[u8]>::to_vec).collect();
+            state.next = 0;
+            Ok(Reply::Kept)
+        }
+        Request::Infer { count } => {
+            let inputs: Vec<&[u8]> = pieces(count)?.collect();
+            let before = clock::now();
+            let first_end = state.engine.infer_all(&inputs, answer)?;
+            Ok(Reply::Inferred { first_nanoseconds: first_end.saturating_sub(before) })
+        }
+        Request::WarmUp(plan) => state.warm_up(plan).map(Reply::WarmedUp),
+        Request::Measure(plan) => state.measure(plan, answer),
+        Request::Count => {
+            let inputs: Vec<&[u8]> = state.inputs.iter().map(Vec::as_slice).collect();
+            let counted = state.engine.count(&inputs)?;
+            Ok(Reply::Counted {
+                instructions: counted.instructions,
+                operators: counted.operators,
+                memory: counted.memory,
+            })
+        }
+        Request::Usage => {
+            let peak = status_bytes("VmHWM:");
+            let peak_memory_bytes = peak.zip(state.resident_before).map(|(peak, before)| peak.saturating_sub(before));
+            Ok(Reply::Usage { peak_memory_bytes })
+        }
+    }
+}
+
+fn load_model(load: Load) -> Result<(State, Reply), Failure> {
+    let Load { model, engine, epoch, window_samples } = load;
+    let bytes = fs_err::read(&model)?;
+    // Writing ones, not zeros: a page of zeros may be the kernel's shared one.
+    let mut samples = vec![1_u64; window_samples * 2];
+    samples.clear();
+    let resident_before = status_bytes("VmRSS:");
+    let before = clock::now();
+    let engine = runtime::open(&engine, bytes)?;
+    let nanoseconds = clock::now() - before;
+    let info = engine.info().clone();
+    let state = State { engine, epoch, inputs: Vec::new(), next: 0, samples, resident_before };
+    Ok((state, Reply::Loaded { info, nanoseconds }))
+}
+
+impl State {
+    fn set_next_input(&mut self) -> Result<(), Failure> {
+        let Some(input) = self.inputs.get(self.next) else {
+            return Err(Failure::infrastructure("LaneProtocol", "no inputs are kept"));
+        };
+        self.next = (self.next + 1) % self.inputs.len();
+        self.engine.set_input(input)
+    }
+
+    fn warm_up(&mut self, plan: WarmUp) -> Result<WarmedUp, Failure> {
+        let WarmUp { minimum_count, minimum_nanoseconds, maximum_nanoseconds } = plan;
+        let begin = clock::now();
+        // Enough batches within the minimum for the trend to show.
+        let batch_nanoseconds = minimum_nanoseconds / (TREND_BATCHES as u64 + 1);
+        let mut medians = Vec::new();
+        let mut count = 0;
+        loop {
+            let batch_begin = clock::now();
+            let mut batch = Vec::new();
+            let passed = loop {
+                self.set_next_input()?;
+                let before = clock::now();
+                self.engine.run()?;
+                let after = clock::now();
+                batch.push(after - before);
+                count += 1;
+                if batch.len() >= 5 && after - batch_begin >= batch_nanoseconds || after - begin > maximum_nanoseconds {
+                    break after - begin;
+                }
+            };
+            batch.sort_unstable();
+            medians.push(batch[batch.len() / 2]);
+            let enough = count >= minimum_count && passed >= minimum_nanoseconds;
+            let steady = is_steady(&medians);
+            if enough && steady || passed > maximum_nanoseconds {
+                return Ok(WarmedUp { count, nanoseconds: passed, steady });
+            }
+        }
+    }
+
+    fn measure(&mut self, plan: Measure, answer: &mut Vec<u8>) -> Result<Reply, Failure> {
+        let Measure { rewarm_count, nanoseconds, minimum_count, maximum_count } = plan;
+        let most = (maximum_count as usize).min(self.samples.capacity() / 2).max(1);
+        for _ in 0..rewarm_count {
+            self.set_next_input()?;
+            self.engine.run()?;
+        }
+        self.samples.clear();
+        let usage = usage();
+        let end = clock::now() + nanoseconds;
+        let mut count = 0;
+        loop {
+            self.set_next_input()?;
+            let before = clock::now();
+            let outcome = self.engine.run();
+            let after = clock::now();
+            outcome?;
+            self.samples.push(before - self.epoch);
+            self.samples.push(after - before);
+            count += 1;
+            if count >= most || after >= end && count as u64 >= minimum_count {
+                break;
+            }
+        }
+        let after = self::usage();
+        answer.extend(self.samples.iter().flat_map(|number| number.to_le_bytes()));
+        let disturbance = Disturbance {
+            involuntary_switches: after.involuntary_switches - usage.involuntary_switches,
+            voluntary_switches: after.voluntary_switches - usage.voluntary_switches,
+            minor_faults: after.minor_faults - usage.minor_faults,
+            major_faults: after.major_faults - usage.major_faults,
+        };
+        Ok(Reply::Measured { disturbance })
+    }
+}
+
+/// Whether the last medians neither fall nor rise.
+fn is_steady(medians: &[u64]) -> bool {
+    let Some(last) = medians.len().checked_sub(TREND_BATCHES).map(|from| &medians[from..]) else { return false };
+    let (least, most) = last.iter().fold((u64::MAX, 0), |(least, most), n| (least.min(*n), most.max(*n)));
+    (most - least) as f64 <= TREND_TOLERANCE * least as f64
+}
+
+fn usage() -> Disturbance {
+    // SAFETY: the structure is plain numbers, and the pointer is to a valid one.
+    let used = unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut used);
+        used
+    };
+    Disturbance {
+        involuntary_switches: used.ru_nivcsw as u64,
+        voluntary_switches: used.ru_nvcsw as u64,
+        minor_faults: used.ru_minflt as u64,
+        major_faults: used.ru_majflt as u64,
+    }
+}
+
+/// A line of /proc/self/status in bytes.
+fn status_bytes(key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_that_still_fall_are_not_steady() {
+        assert!(!is_steady(&[100, 100]));
+        assert!(!is_steady(&[100, 110, 100]));
+        assert!(is_steady(&[500, 101, 100, 102]));
+        assert!(!is_steady(&[130, 120, 110, 105]));
+    }
+
+    #[test]
+    fn the_process_knows_its_memory() {
+        assert!(status_bytes("VmHWM:").unwrap() >= status_bytes("VmRSS:").unwrap());
+        assert_eq!(status_bytes("NoSuchKey:"), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! What a series of samples says: percentiles with intervals, as far as their number allows.
+
+use std::collections::BTreeMap;
+
+use edgeyard_measure::{early_stopping, interval, minimum_queries, order_statistic, pick, samples};
+use edgeyard_record::{Disturbance, EarlyStopping, Latency, Percentile, Samples};
+
+use super::subject::Subject;
+
+/// Percentiles of a record, by name.
+const PERCENTILES: [(&str, f64); 5] = [("50", 0.5), ("90", 0.9), ("95", 0.95), ("99", 0.99), ("99.9", 0.999)];
+/// Packed samples above this are a blob of their own.
+const LARGEST_INLINE: usize = 64 * 1024;
+
+/// The latency of a variant, and its samples if they are a blob. `None` without samples.
+pub fn latency(subject: &Subject) -> Option<(Latency, Option<Vec<u8>>)> {
+    let mut sorted: Vec<u64> = subject.samples.iter().map(|sample| sample.duration).collect();
+    sorted.sort_unstable();
+    let (minimum, maximum) = (*sorted.first()?, *sorted.last()?);
+    let n = sorted.len();
+    let mut percentiles = BTreeMap::new();
+    let mut unavailable = BTreeMap::new();
+    for (name, p) in PERCENTILES {
+        // The median needs no tail; the others are told from as many samples as LoadGen asks for.
+        if p > 0.5 && (n as u64) < minimum_queries(p) {
+            unavailable.insert(format!("percentiles.{name}"), "TooFewSamples".to_owned());
+            continue;
+        }
+        let Some(value_nanoseconds) = pick(&sorted, p) else { continue };
+        let (lower, upper) = order_statistic(n, p, interval::CONFIDENCE);
+        for (end, place) in [("lower", lower), ("upper", upper)] {
+            if place.is_none() {
+                unavailable.insert(format!("percentiles.{name}.{end}Nanoseconds"), "TooFewSamples".to_owned());
+            }
+        }
+        let at = |place: Option<usize>| place.map(|place| sorted[place]);
+        percentiles.insert(
+            name.to_owned(),
+            Percentile { value_nanoseconds, lower_nanoseconds: at(lower), upper_nanoseconds: at(upper) },
+        );
+    }
+    let stopping = early_stopping(0.9, n as u64).ok().and_then(|stopping| {
+        Some(EarlyStopping {
+            percentile: "90".into(),
+            discarded: stopping.discarded,
+            estimate_nanoseconds: stopping.estimate(&sorted)?,
+        })
+    });
+    if stopping.is_none() {
+        unavailable.insert("earlyStopping".into(), "TooFewSamples".into());
+    }
+    if subject.throttled_periods.is_none() {
+        unavailable.insert("disturbance.throttledPeriods".into(), "NoQuota".into());
+    }
+    let packed = samples::pack(&subject.samples);
+    let (kept, blob) = if packed.len() <= LARGEST_INLINE {
+        let data = Some(samples::to_text(&packed));
+        (Samples { encoding: samples::ENCODING.into(), data, digest: None }, None)
+    } else {
+        let digest = Some(edgeyard_record::digest(&packed));
+        (Samples { encoding: samples::BLOB_ENCODING.into(), data: None, digest }, Some(packed))
+    };
+    let warmed_up =
+        subject.warmed_up.unwrap_or(crate::lane::protocol::WarmedUp { count: 0, nanoseconds: 0, steady: false });
+    let sum: u128 = sorted.iter().map(|n| u128::from(*n)).sum();
+    let latency = Latency {
+        count: n as u64,
+        warm_up_count: warmed_up.count,
+        warm_up_steady: warmed_up.steady,
+        minimum_nanoseconds: minimum,
+        maximum_nanoseconds: maximum,
+        mean_nanoseconds: ((sum + n as u128 / 2) / n as u128) as u64,
+        percentile_method: edgeyard_measure::PERCENTILE_METHOD.into(),
+        percentiles,
+        early_stopping: stopping,
+        disturbance: Disturbance {
+            involuntary_context_switches: subject.disturbance.involuntary_switches,
+            voluntary_context_switches: subject.disturbance.voluntary_switches,
+            minor_page_faults: subject.disturbance.minor_faults,
+            major_page_faults: subject.disturbance.major_faults,
+            throttled_periods: subject.throttled_periods,
+        },
+        unavailable,
+        windows: subject.windows.clone(),
+        samples: Some(kept),
+    };
+    Some((latency, blob))
+}

@@ -1,0 +1,397 @@
+//! One variant on its way through a run: its lane, and what has been found so far.
+
+use std::time::Duration;
+
+use edgeyard_measure::Sample;
+use edgeyard_record::Window;
+
+use super::Context;
+use crate::accuracy::{self, Score};
+use crate::error::{Class, Failure};
+use crate::lane::Lane;
+use crate::lane::protocol::{Disturbance, EngineSpec, Load, McuMemory, Measure, Reply, Request, WarmUp, WarmedUp};
+use crate::machine::cgroup;
+use crate::plan::{MOST_SAMPLES, Timing, Variant};
+use crate::runtime::{self, ModelInfo};
+use crate::tensor::{Fit, Generator, generate};
+
+/// Samples that are sent to a lane at once.
+pub const CHUNK: usize = 500;
+/// Different inputs that a measurement goes through.
+const KEPT_INPUTS: usize = 16;
+/// Inputs on which instructions are counted.
+const COUNTED_INPUTS: usize = 3;
+/// Inferences before the first sample of a window, because another variant had its turn and the caches.
+const REWARM: u64 = 5;
+
+/// One variant.
+pub struct Subject<'a> {
+    pub variant: &'a Variant,
+    lane: Option<Lane>,
+    pub failure: Option<Failure>,
+    pub info: Option<ModelInfo>,
+    pub load_nanoseconds: Option<u64>,
+    pub first_nanoseconds: Option<u64>,
+    pub warmed_up: Option<WarmedUp>,
+    pub samples: Vec<Sample>,
+    pub windows: Vec<Window>,
+    pub disturbance: Disturbance,
+    pub throttled_periods: Option<u64>,
+    pub counted: Option<CountedInstructions>,
+    pub outputs: Option<Inferred>,
+    pub score: Option<Score>,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Exact instructions.
+pub struct CountedInstructions {
+    pub by_input: Vec<u64>,
+    pub operators: Vec<(String, u64)>,
+    pub memory: McuMemory,
+}
+
+/// Outputs on all samples.
+pub struct Inferred {
+    pub bytes: Vec<u8>,
+    pub batch: usize,
+    pub count: usize,
+    pub has_nan: bool,
+}
+
+impl<'a> Subject<'a> {
+    pub fn new(variant: &'a Variant) -> Self {
+        Self {
+            variant,
+            lane: None,
+            failure: None,
+            info: None,
+            load_nanoseconds: None,
+            first_nanoseconds: None,
+            warmed_up: None,
+            samples: Vec::new(),
+            windows: Vec::new(),
+            disturbance: Disturbance::default(),
+            throttled_periods: None,
+            counted: None,
+            outputs: None,
+            score: None,
+            peak_memory_bytes: None,
+        }
+    }
+
+    /// Does a step; what it fails with fails this variant, unless it ends the run.
+    fn attempt(
+        &mut self,
+        context: &mut Context,
+        step: impl FnOnce(&mut Self, &mut Context) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        match step(self, context) {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.class == Class::Cancelled || failure.reason == "DeadlineExceeded" => Err(failure),
+            Err(failure) => {
+                tracing::warn!(variant = self.variant.label(), reason = failure.reason, "variant failed: {failure}");
+                self.failure = Some(failure);
+                self.lane = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn ask(&mut self, context: &Context, request: &Request, payload: &[u8]) -> Result<(Reply, Vec<u8>), Failure> {
+        let lane = self.lane.as_mut().ok_or_else(|| Failure::infrastructure("LaneProtocol", "the lane is gone"))?;
+        lane.ask(context.watch, request, payload)
+    }
+
+    /// Starts the lane, loads the model, infers once.
+    pub fn prepare(
+        &mut self,
+        context: &mut Context,
+        engine: Result<EngineSpec, Failure>,
+        timing: &Timing,
+    ) -> Result<(), Failure> {
+        self.attempt(context, |this, context| {
+            let label = this.variant.label();
+            context.step("Load", &label, 0);
+            let start = context.now();
+            let engine = engine?;
+            let is_tflite = !matches!(engine, EngineSpec::Onnx { .. });
+            let model = fs_err::read(&this.variant.path)?;
+            runtime::check_format(&model, is_tflite, &this.variant.path)?;
+            check_flash(context, this.variant.size_bytes)?;
+            drop(model);
+            this.lane = Some(Lane::start()?);
+            let windows = u64::from(timing.windows);
+            let load = Load {
+                model: this.variant.path.clone(),
+                engine,
+                epoch: context.epoch,
+                window_samples: if context.clock_is_emulated { 0 } else { (MOST_SAMPLES / windows) as usize },
+            };
+            let (reply, _) = this.ask(context, &Request::Load(Box::new(load)), &[])?;
+            let Reply::Loaded { info, nanoseconds } = reply else { return Err(strange(&reply)) };
+            this.load_nanoseconds = Some(nanoseconds);
+            this.info = Some(info);
+            context.phase("Load", Some(label.clone()), start);
+
+            let start = context.now();
+            let inputs = this.inputs(context, KEPT_INPUTS)?;
+            let first = inputs.first().cloned().unwrap_or_default();
+            let (reply, _) = this.ask(context, &Request::Infer { count: 1 }, &first)?;
+            let Reply::Inferred { first_nanoseconds } = reply else { return Err(strange(&reply)) };
+            this.first_nanoseconds = Some(first_nanoseconds);
+            this.ask(context, &Request::Keep { count: inputs.len() }, &inputs.concat())?;
+            context.phase("FirstInference", Some(label.clone()), start);
+            context.step("Load", &label, 1);
+            Ok(())
+        })
+    }
+
+    /// Inputs to measure with: samples chosen by the seed, or numbers made from it.
+    fn inputs(&self, context: &Context, count: usize) -> Result<Vec<Vec<u8>>, Failure> {
+        let info = self.info.as_ref().expect("the model is loaded before it is fed");
+        let mut generator = Generator::new(context.plan.seed);
+        let Some(data) = &context.plan.data else {
+            return Ok((0..count).map(|_| generate(&info.inputs, &mut generator)).collect());
+        };
+        let fit = self.fit(context)?;
+        let samples = data.x.count() as u64;
+        Ok((0..count)
+            .map(|_| {
+                let mut input = Vec::new();
+                for _ in 0..fit.batch {
+                    fit.convert(data.x.sample((generator.next_u64() % samples) as usize), &mut input);
+                }
+                input
+            })
+            .collect())
+    }
+
+    fn fit(&self, context: &Context) -> Result<Fit, Failure> {
+        let info = self.info.as_ref().expect("the model is loaded before it is fed");
+        let data = context.plan.data.as_ref().expect("asked for only where there is data");
+        match info.inputs.as_slice() {
+            [input] => Fit::new(&data.x, input),
+            inputs => Err(Failure::bad_input(
+                "DatasetDoesNotFit",
+                format!("the model has {} inputs and a data set feeds one: leave the data set out", inputs.len()),
+            )),
+        }
+    }
+
+    /// Infers until times no longer fall.
+    pub fn warm_up(&mut self, context: &mut Context, timing: &Timing) -> Result<(), Failure> {
+        let plan = WarmUp {
+            minimum_count: 10,
+            minimum_nanoseconds: timing.warm_up.0.as_nanos() as u64,
+            maximum_nanoseconds: timing.warm_up.1.as_nanos() as u64,
+        };
+        self.attempt(context, |this, context| {
+            let label = this.variant.label();
+            context.step("WarmUp", &label, 0);
+            let start = context.now();
+            let (reply, _) = this.ask(context, &Request::WarmUp(plan), &[])?;
+            let Reply::WarmedUp(warmed_up) = reply else { return Err(strange(&reply)) };
+            this.warmed_up = Some(warmed_up);
+            context.phase("WarmUp", Some(label.clone()), start);
+            context.step("WarmUp", &label, 1);
+            Ok(())
+        })
+    }
+
+    /// Whether inferences are missing that the cap leaves time for.
+    pub fn needs_more(&self, timing: &Timing) -> bool {
+        let measured: u64 = self.windows.iter().map(|window| window.end_nanoseconds - window.start_nanoseconds).sum();
+        self.failure.is_none()
+            && (self.samples.len() as u64) < timing.minimum_count
+            && measured < timing.cap.as_nanos() as u64
+    }
+
+    /// One turn.
+    pub fn window(
+        &mut self,
+        context: &mut Context,
+        timing: &Timing,
+        length: Duration,
+        advance: u64,
+    ) -> Result<(), Failure> {
+        let request = Request::Measure(Measure {
+            rewarm_count: REWARM.min(self.warmed_up.map_or(0, |warmed_up| warmed_up.count)),
+            nanoseconds: length.as_nanos() as u64,
+            minimum_count: 1,
+            maximum_count: MOST_SAMPLES / u64::from(timing.windows),
+        });
+        self.attempt(context, |this, context| {
+            let label = this.variant.label();
+            context.step("Measure", &label, 0);
+            let throttled = cgroup::throttling(&context.root);
+            let start = context.now();
+            let (reply, payload) = this.ask(context, &request, &[])?;
+            let Reply::Measured { disturbance } = reply else { return Err(strange(&reply)) };
+            context.phase("Measure", Some(label.clone()), start);
+            if let (Some(before), Some(after)) = (throttled, cgroup::throttling(&context.root)) {
+                *this.throttled_periods.get_or_insert(0) += after.periods.saturating_sub(before.periods);
+            }
+            this.take(&payload, disturbance)?;
+            context.step("Measure", &label, advance);
+            Ok(())
+        })
+    }
+
+    fn take(&mut self, payload: &[u8], disturbance: Disturbance) -> Result<(), Failure> {
+        let numbers: Vec<u64> = payload
+            .chunks_exact(8)
+            .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("pieces have eight bytes")))
+            .collect();
+        let new: Vec<Sample> =
+            numbers.chunks_exact(2).map(|pair| Sample { start: pair[0], duration: pair[1] }).collect();
+        let (Some(first), Some(last)) = (new.first(), new.last()) else {
+            return Err(Failure::infrastructure("LaneProtocol", "a window without samples"));
+        };
+        let mut durations: Vec<u64> = new.iter().map(|sample| sample.duration).collect();
+        durations.sort_unstable();
+        self.windows.push(Window {
+            start_nanoseconds: first.start,
+            end_nanoseconds: last.start + last.duration,
+            count: new.len() as u64,
+            median_nanoseconds: edgeyard_measure::pick(&durations, 0.5).unwrap_or_default(),
+        });
+        self.samples.extend(new);
+        self.disturbance.involuntary_switches += disturbance.involuntary_switches;
+        self.disturbance.voluntary_switches += disturbance.voluntary_switches;
+        self.disturbance.minor_faults += disturbance.minor_faults;
+        self.disturbance.major_faults += disturbance.major_faults;
+        Ok(())
+    }
+
+    /// Counts instructions, twice on each input: an emulator that does not repeat itself counts nothing.
+    pub fn count_instructions(&mut self, context: &mut Context) -> Result<(), Failure> {
+        self.attempt(context, |this, context| {
+            let label = this.variant.label();
+            context.step("Count", &label, 0);
+            let start = context.now();
+            let inputs = this.inputs(context, COUNTED_INPUTS)?;
+            this.ask(context, &Request::Keep { count: inputs.len() }, &inputs.concat())?;
+            let mut found: Option<CountedInstructions> = None;
+            for _ in 0..2 {
+                let (reply, _) = this.ask(context, &Request::Count, &[])?;
+                let Reply::Counted { instructions, operators, memory } = reply else { return Err(strange(&reply)) };
+                if let Some(first) = &found
+                    && (first.by_input != instructions || first.operators != operators)
+                {
+                    return Err(Failure::infrastructure(
+                        "NotRepeatable",
+                        format!(
+                            "the same inputs took {:?} instructions and then {instructions:?}: the emulator's clock follows \
+                             the host's, check its -icount setting",
+                            first.by_input
+                        ),
+                    ));
+                }
+                found = Some(CountedInstructions { by_input: instructions, operators, memory });
+            }
+            if let Some(found) = &found {
+                check_memory(context, &found.memory)?;
+            }
+            this.counted = found;
+            context.phase("Count", Some(label.clone()), start);
+            context.step("Count", &label, 1);
+            Ok(())
+        })
+    }
+
+    /// Infers on all samples, or on the kept inputs where there are none, and scores the outputs.
+    pub fn infer_all(&mut self, context: &mut Context) -> Result<(), Failure> {
+        self.attempt(context, |this, context| {
+            let label = this.variant.label();
+            let start = context.now();
+            context.step("Accuracy", &label, 0);
+            let Some(data) = &context.plan.data else {
+                let inputs = this.inputs(context, KEPT_INPUTS)?;
+                let (_, bytes) = this.ask(context, &Request::Infer { count: inputs.len() }, &inputs.concat())?;
+                let has_nan = accuracy::has_nan(&bytes, &this.info.as_ref().expect("loaded").outputs);
+                this.outputs = Some(Inferred { bytes, batch: 1, count: inputs.len(), has_nan });
+                return Ok(());
+            };
+            let fit = this.fit(context)?;
+            let count = data.x.count();
+            let mut bytes = Vec::new();
+            for from in (0..count).step_by(CHUNK) {
+                let to = (from + CHUNK).min(count);
+                let inferences = (to - from).div_ceil(fit.batch);
+                let mut payload = Vec::new();
+                for index in from..from + inferences * fit.batch {
+                    // The last batch is filled up with the last sample; its surplus outputs are never looked at.
+                    fit.convert(data.x.sample(index.min(to - 1)), &mut payload);
+                }
+                let (_, outputs) = this.ask(context, &Request::Infer { count: inferences }, &payload)?;
+                bytes.extend(outputs);
+                context.step("Accuracy", &label, 1);
+            }
+            let infos = &this.info.as_ref().expect("loaded").outputs;
+            let row = infos.iter().map(crate::tensor::TensorInfo::bytes).sum::<usize>();
+            if bytes.len() != row * count.div_ceil(fit.batch) {
+                return Err(Failure::bad_input(
+                    "UnsupportedModel",
+                    "the model's outputs do not have the shape that the model declares: give it fixed shapes",
+                ));
+            }
+            if let Some(scoring) = &data.scoring {
+                this.score = Some(accuracy::score(scoring, &bytes, infos, fit.batch)?);
+            }
+            let has_nan = accuracy::has_nan(&bytes, infos);
+            this.outputs = Some(Inferred { bytes, batch: fit.batch, count, has_nan });
+            context.phase("Accuracy", Some(label), start);
+            Ok(())
+        })
+    }
+
+    /// Asks what the lane used, and lets it go.
+    pub fn finish(&mut self, context: &mut Context) -> Result<(), Failure> {
+        self.attempt(context, |this, context| {
+            let (reply, _) = this.ask(context, &Request::Usage, &[])?;
+            let Reply::Usage { peak_memory_bytes } = reply else { return Err(strange(&reply)) };
+            this.peak_memory_bytes = peak_memory_bytes;
+            if let Some(lane) = this.lane.take() {
+                lane.finish();
+            }
+            Ok(())
+        })
+    }
+}
+
+fn strange(reply: &Reply) -> Failure {
+    Failure::infrastructure("LaneProtocol", format!("unexpected answer {reply:?}"))
+}
+
+/// A model that is larger than the flash cannot fit, whatever the firmware.
+fn check_flash(context: &Context, size: u64) -> Result<(), Failure> {
+    match context.plan.limits.flash_bytes {
+        Some(limit) if size > limit => Err(Failure::bad_input(
+            "ModelTooLarge",
+            format!("the model has {size} bytes, the device's flash {limit}: quantise or shrink the model"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_memory(context: &Context, memory: &McuMemory) -> Result<(), Failure> {
+    let limits = &context.plan.limits;
+    for (what, used, limit) in [
+        ("flash for code and model", memory.flash_bytes, limits.flash_bytes),
+        ("memory for tensors", memory.arena_bytes, limits.arena_bytes),
+        ("memory at run time", memory.ram_bytes, limits.memory_bytes),
+    ] {
+        if let Some(limit) = limit
+            && used > limit
+        {
+            return Err(Failure::bad_input(
+                "ModelTooLarge",
+                format!("the model needs {used} bytes of {what}, the device has {limit}"),
+            ));
+        }
+    }
+    Ok(())
+}
