@@ -46,6 +46,9 @@ pub enum OptimizeError {
     /// Evaluation does not work out.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
+    /// A dataset is unusable, whatever it was for.
+    #[error(transparent)]
+    Dataset(DatasetError),
     /// A runtime is missing, or the model cannot be fed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -57,6 +60,11 @@ impl OptimizeError {
         Self::Calibration(CalibrationError::Dataset(error))
     }
 
+    /// For data of any use.
+    pub fn dataset(error: DatasetError) -> Self {
+        Self::Dataset(error)
+    }
+
     /// For evaluation data.
     pub fn evaluation_data(error: DatasetError) -> Self {
         Self::Evaluation(EvaluationError::Dataset(error))
@@ -66,7 +74,7 @@ impl OptimizeError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Recipe(RecipeError::UnknownTarget { .. }) => "UnknownTarget",
-            Self::Recipe(_) => "PassNotSupported",
+            Self::Recipe(_) => "IncompatiblePass",
             Self::CalibrationRequired => "CalibrationRequired",
             Self::Model(LoadError::NotOnnx(_)) => "NotOnnx",
             Self::Model(LoadError::Io(_)) => "Unreadable",
@@ -78,6 +86,7 @@ impl OptimizeError {
             }
             Self::Calibration(CalibrationError::NotFinite { .. }) => "InvalidModel",
             Self::Evaluation(EvaluationError::Dataset(_) | EvaluationError::Label { .. }) => "InvalidEvaluationData",
+            Self::Dataset(_) => "InvalidData",
             Self::Quantize(_) => "NotQuantizable",
             Self::Lower(LowerError::Op { .. }) => "UnsupportedOperator",
             Self::Lower(_) => "NotLowerable",

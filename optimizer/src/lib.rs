@@ -12,3 +12,7 @@ pub mod target;
 pub mod evaluate;
 pub mod optimize;
 pub mod error;
+pub mod job;
+
+/// What reports name as their writer.
+pub const GENERATOR: &str = concat!("edgeyard-optimizer ", env!("CARGO_PKG_VERSION"));

@@ -302,7 +302,7 @@ impl<'a> Work<'a> {
             schema_version: REPORT_VERSION.to_owned(),
             metadata: ReportMetadata {
                 name: name.clone(),
-                generator: concat!("edgeyard-optimizer ", env!("CARGO_PKG_VERSION")).to_owned(),
+                generator: crate::GENERATOR.to_owned(),
             },
             result: ReportResult::Optimize(Box::new(Optimized {
                 variant: variant.clone(),

@@ -24,6 +24,12 @@ pub struct Arguments {
 enum Command {
     /// Make one artefact from a model and report on it.
     Run(run::Run),
+    /// Do what a job spec says, as pods do: import inputs into the store, or make one artefact of what is there.
+    Job {
+        /// The job spec, JSON.
+        #[arg(long, value_name = "FILE")]
+        spec: std::path::PathBuf,
+    },
     /// List the targets and what they take.
     Targets {
         #[command(flatten)]
@@ -57,6 +63,7 @@ impl Arguments {
     pub fn run(self) -> Code {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::Job { spec } => edgeyard_optimizer::job::run(&spec).into(),
             Command::Targets { format } => show::targets(format.output),
             Command::Completion { shell } => {
                 let mut script = Vec::new();
@@ -75,16 +82,7 @@ fn print(bytes: &[u8]) -> Code {
     }
 }
 
-/// Says an error and what caused it, each cause once.
+/// Says an error and what caused it.
 fn complain(error: &dyn std::error::Error) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    eprintln!("error: {text}");
+    eprintln!("error: {}", edgeyard_optimizer::job::explain(error));
 }

@@ -122,10 +122,13 @@ fn tensor_bytes(name: &str, tensor: &Tensor) -> Vec<u8> {
 
 fn value_bytes(value: &Value) -> Vec<u8> {
     let Value { name, dtype, shape, has_shape } = value;
-    let mut kind = Writer::default();
-    if *dtype != DataType::Undefined {
-        kind.int(1, dtype.onnx());
+    let mut writer = Writer::default();
+    writer.bytes(1, name.as_bytes());
+    if *dtype == DataType::Undefined {
+        return writer.finish();
     }
+    let mut kind = Writer::default();
+    kind.int(1, dtype.onnx());
     if *has_shape {
         let mut dims = Writer::default();
         for dim in shape {
@@ -145,7 +148,6 @@ fn value_bytes(value: &Value) -> Vec<u8> {
     }
     let mut tensor = Writer::default();
     tensor.bytes(1, &kind.finish());
-    let mut writer = Writer::default();
-    writer.bytes(1, name.as_bytes()).bytes(2, &tensor.finish());
+    writer.bytes(2, &tensor.finish());
     writer.finish()
 }
