@@ -1,5 +1,7 @@
 //! Leases: who has which device, and until when.
 
+pub mod core;
+
 use std::sync::Arc;
 
 use crate::frame::{Context, Running};
