@@ -34,10 +34,15 @@ pub struct Emulator {
 impl Emulator {
     /// Starts QEMU and greets the firmware.
     pub fn start(machine: &Machine) -> Result<Self, CortexMError> {
+        Self::start_with(machine, PATIENCE)
+    }
+
+    /// As [`Emulator::start`], with the watchdog's patience from the first answer on.
+    pub fn start_with(machine: &Machine, patience: Duration) -> Result<Self, CortexMError> {
         if machine.icount_shift != 6 {
             return Err(CortexMError::IcountShift { shift: machine.icount_shift });
         }
-        let mut emulator = Emulator { process: Process::start(machine)?, patience: PATIENCE, room: (0, 0), model: None };
+        let mut emulator = Emulator { process: Process::start(machine)?, patience, room: (0, 0), model: None };
         let hello = emulator.exchange(request::HELLO, &[], reply::HELLO, "start")?;
         let mut f = Fields(&hello);
         let found = f.text()?;
@@ -148,6 +153,15 @@ impl Emulator {
             registers.push(f.u32()?);
         }
         Ok(CortexMError::Fault(Box::new(Fault { op, registers, console: self.process.console() })))
+    }
+
+    /// Makes the core fault and returns what was learnt of it.
+    #[cfg(test)]
+    pub(super) fn trap(&mut self) -> CortexMError {
+        match self.exchange(request::TRAP, &[], 0, "fault") {
+            Err(e) => e,
+            Ok(_) => CortexMError::Protocol("the core did not fault"),
+        }
     }
 
     /// The process id of QEMU.

@@ -125,8 +125,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 12] =
-            ["r0", "r1", "r2", "r3", "r12", "lr", "pc", "xpsr", "cfsr", "hfsr", "mmfar", "bfar"];
+        const NAMES: [&str; 12] = ["r0", "r1", "r2", "r3", "r12", "lr", "pc", "xpsr", "cfsr", "hfsr", "mmfar", "bfar"];
         f.write_str(if self.registers.is_empty() { "the firmware panicked" } else { "the core faulted" })?;
         match &self.op {
             Some(op) => write!(f, " in operator {op}")?,

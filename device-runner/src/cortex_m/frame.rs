@@ -14,6 +14,8 @@ pub mod request {
     pub const LOAD: u8 = 0x02;
     pub const RUN: u8 = 0x03;
     pub const MEMORY: u8 = 0x04;
+    #[cfg(test)]
+    pub const TRAP: u8 = 0x7f;
 }
 
 /// Answers of the firmware.

@@ -127,11 +127,15 @@ fn check_version(machine: &Machine) -> Result<(), CortexMError> {
     let output = Command::new(&machine.qemu).arg("--version").stdin(Stdio::null()).output().map_err(missing)?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = text.lines().next().unwrap_or("silent").trim().to_owned();
-    let major = found.split_whitespace().find_map(|word| word.split('.').next()?.parse::<u32>().ok());
-    match major {
+    match major(&found) {
         Some(major) if major >= MINIMUM_MAJOR => Ok(()),
         _ => Err(CortexMError::QemuTooOld { path: machine.qemu.clone(), found }),
     }
+}
+
+/// The major version that QEMU says of itself.
+fn major(version: &str) -> Option<u32> {
+    version.strip_prefix("QEMU emulator version ")?.split('.').next()?.parse().ok()
 }
 
 fn send(mut to: ChildStdin, requests: Receiver<Vec<u8>>) {
@@ -164,5 +168,17 @@ fn keep(mut from: impl Read, console: &Mutex<Vec<u8>>) {
         kept.extend(&buffer[..n]);
         let excess = kept.len().saturating_sub(CONSOLE_LIMIT);
         kept.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_qemu_says() {
+        assert_eq!(major("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some(10));
+        assert_eq!(major("QEMU emulator version 7.2.9 (Debian 1:7.2+dfsg-7)"), Some(7));
+        assert_eq!(major("true (GNU coreutils) 19.1"), None);
     }
 }

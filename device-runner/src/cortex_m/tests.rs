@@ -1,1 +1,186 @@
-//! placeholder
+//! The backend on real QEMU with real firmware. Needs what `cargo xtask setup` and `cargo xtask firmware` install.
+
+use super::emulator::Emulator;
+use super::*;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const M4: &str = "mps2-an386";
+
+fn machine(name: &str) -> Machine {
+    Machine::from_environment(name, 6).unwrap()
+}
+
+/// Every machine whose firmware was built.
+fn machines() -> Vec<Machine> {
+    let all = ["mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547"].map(machine);
+    let built: Vec<Machine> = all.into_iter().filter(|m| m.firmware.is_file()).collect();
+    assert!(built.iter().any(|m| m.name == M4), "no firmware for {M4}: run `cargo xtask firmware`");
+    built
+}
+
+struct Case {
+    name: String,
+    model: Vec<u8>,
+    inputs: Vec<i8>,
+    outputs: Vec<u8>,
+}
+
+/// Models of the oracle's generator, in a folder of their own per test.
+fn generate(folder: &Path, arguments: &[&str]) -> Vec<Case> {
+    let python = std::env::var_os("EDGEYARD_PYTHON").expect("EDGEYARD_PYTHON is not set: run `cargo xtask setup`");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hardware-lab/firmware/oracle/generate.py");
+    let ran = Command::new(python).arg(script).args(arguments).arg(folder).output().unwrap();
+    assert!(ran.status.success(), "generator: {}", String::from_utf8_lossy(&ran.stderr));
+    let mut models: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    models.retain(|p| p.extension().is_some_and(|e| e == "tflite"));
+    models.sort();
+    let read = |p: &Path, extension: &str| std::fs::read(p.with_extension(extension)).unwrap_or_default();
+    let case = |p: &PathBuf| Case {
+        name: p.file_stem().unwrap().to_string_lossy().into_owned(),
+        model: read(p, "tflite"),
+        inputs: read(p, "in").iter().map(|b| *b as i8).collect(),
+        outputs: read(p, "out"),
+    };
+    models.iter().map(case).collect()
+}
+
+fn run(emulator: &mut Emulator, case: &Case) -> Vec<Inference> {
+    let info = emulator.load(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    emulator.infer_all(case.inputs.chunks_exact(info.input_bytes())).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+#[test]
+fn every_machine_agrees_with_tensorflow_lite_micro_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(folder.path(), &["--seed", "11", "--count", "220"]);
+    for machine in machines() {
+        let mut emulator = Emulator::start(&machine).unwrap();
+        for case in &cases {
+            let got: Vec<u8> = run(&mut emulator, case).into_iter().flat_map(|r| r.outputs).collect();
+            assert!(got == case.outputs, "{} on {}", case.name, machine.name);
+        }
+    }
+}
+
+/// The number of emulators at once is past the processors of any small machine: each gets a share only.
+#[test]
+fn counts_repeat_to_the_digit_whatever_else_the_host_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(folder.path(), &["--seed", "12", "--count", "44"]);
+    let counts = |cases: &[Case]| -> Vec<Vec<Inference>> {
+        let mut emulator = Emulator::start(&machine(M4)).unwrap();
+        cases.iter().map(|c| run(&mut emulator, c)).collect()
+    };
+    let alone = counts(&cases);
+    let crowded: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| counts(&cases))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(alone.iter().flatten().all(|r| r.instructions > 0));
+    assert!(alone.iter().flatten().all(|r| r.per_op.iter().sum::<u64>() == r.instructions));
+    for other in crowded {
+        assert_eq!(alone, other);
+    }
+}
+
+#[test]
+fn a_thousand_inferences_stream_through_one_emulator() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(folder.path(), &["--seed", "13", "--count", "1"]);
+    let mut emulator = Emulator::start(&machine(M4)).unwrap();
+    let process = emulator.id();
+    let first = run(&mut emulator, &cases[0]);
+    let size = cases[0].inputs.len() / first.len();
+    let inputs: Vec<&[i8]> = cases[0].inputs.chunks_exact(size).cycle().take(1000).collect();
+    let results = emulator.infer_all(inputs).unwrap();
+    assert_eq!(results.len(), 1000);
+    assert!(results.iter().zip(first.iter().cycle()).all(|(a, b)| a == b));
+    assert_eq!(emulator.id(), process);
+}
+
+#[test]
+fn what_has_no_kernel_is_refused_by_name_and_the_device_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(&folder.path().join("refused"), &["--seed", "0", "--refused"]);
+    let good = generate(&folder.path().join("good"), &["--seed", "14", "--count", "1"]);
+    let mut emulator = Emulator::start(&machine(M4)).unwrap();
+    for (case, words) in cases.iter().zip([["FULLY_CONNECTED", "FLOAT32"], ["COS", "no kernel"]]) {
+        let e = emulator.load(&case.model).unwrap_err().to_string();
+        assert!(words.iter().all(|w| e.contains(w)), "{}: {e}", case.name);
+    }
+    let e = emulator.infer(&[0; 4]).unwrap_err();
+    assert!(matches!(e, CortexMError::NothingLoaded), "{e}");
+    for cut in [20, 100, good[0].model.len() / 2] {
+        let e = emulator.load(&good[0].model[..cut]).unwrap_err();
+        assert!(matches!(&e, CortexMError::Refused(why) if why.contains("not a valid TFLite file")), "{cut}: {e}");
+    }
+    let e = emulator.load(b"no model").unwrap_err();
+    assert!(matches!(e, CortexMError::NotTflite(_)), "{e}");
+    run(&mut emulator, &good[0]);
+    let e = emulator.infer(&[0; 3]).unwrap_err().to_string();
+    assert!(e.contains("3 bytes"), "{e}");
+}
+
+#[test]
+fn limits_name_both_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(folder.path(), &["--seed", "15", "--count", "1"]);
+    let mut emulator = Emulator::start(&machine(M4)).unwrap();
+    run(&mut emulator, &cases[0]);
+    let used = emulator.memory().unwrap();
+    assert_eq!(used.model_bytes, cases[0].model.len() as u64);
+    assert_eq!(used.ram_bytes, used.arena_bytes + used.stack_bytes + used.io_bytes);
+    assert!(used.flash_bytes > used.model_bytes && used.arena_bytes > 0 && used.stack_bytes > 100);
+    let limits = Limits { arena: Some(used.arena_bytes), flash: Some(used.flash_bytes), memory: Some(used.ram_bytes) };
+    limits.check(&used).unwrap();
+    let e = Limits { arena: Some(100), ..limits }.check(&used).unwrap_err().to_string();
+    assert_eq!(e, format!("the model needs {} bytes of arena, and the device has 100", used.arena_bytes));
+    let e = Limits { flash: Some(7), ..limits }.check_model(&cases[0].model).unwrap_err().to_string();
+    assert_eq!(e, format!("the model needs {} bytes of flash, and the device has 7", used.model_bytes));
+}
+
+#[test]
+fn a_fault_of_the_core_is_told_with_its_registers() {
+    for machine in machines() {
+        let mut emulator = Emulator::start(&machine).unwrap();
+        let e = emulator.trap().to_string();
+        // CFSR bit 16: undefined instruction; HFSR bit 30: escalated.
+        assert!(e.contains("outside of any operator") && e.contains("cfsr=0x00010000"), "{}: {e}", machine.name);
+        assert!(e.contains("hfsr=0x40000000"), "{}: {e}", machine.name);
+    }
+}
+
+/// A guest of one instruction that jumps to itself.
+#[test]
+fn a_guest_that_hangs_is_stopped_by_the_watchdog() {
+    let folder = tempfile::tempdir().unwrap();
+    let firmware = folder.path().join("hang.bin");
+    std::fs::write(&firmware, [0, 0x10, 0, 0x20, 9, 0, 0, 0, 0xfe, 0xe7]).unwrap();
+    let e = Emulator::start_with(&Machine { firmware, ..machine(M4) }, Duration::from_millis(300)).err().unwrap();
+    assert!(matches!(e, CortexMError::Hang { doing: "start", .. }), "{e}");
+}
+
+#[test]
+fn qemu_ends_with_the_emulator() {
+    let emulator = Emulator::start(&machine(M4)).unwrap();
+    let process = PathBuf::from(format!("/proc/{}", emulator.id()));
+    assert!(process.exists());
+    drop(emulator);
+    assert!(!process.exists());
+}
+
+#[test]
+fn a_qemu_that_is_missing_or_too_old_is_named() {
+    let start = |m: Machine| Emulator::start(&m).err().unwrap();
+    let e = start(Machine { qemu: "/nonexistent/qemu-system-arm".into(), ..machine(M4) });
+    assert!(matches!(e, CortexMError::QemuMissing { .. }), "{e}");
+    // What is not QEMU at all counts as too old.
+    let e = start(Machine { qemu: "/bin/true".into(), ..machine(M4) });
+    assert!(matches!(e, CortexMError::QemuTooOld { .. }), "{e}");
+    let e = start(Machine { firmware: "/nonexistent.elf".into(), ..machine(M4) });
+    assert!(matches!(e, CortexMError::FirmwareMissing { .. }), "{e}");
+    let e = start(Machine { icount_shift: 5, ..machine(M4) });
+    assert!(matches!(e, CortexMError::IcountShift { shift: 5 }), "{e}");
+}

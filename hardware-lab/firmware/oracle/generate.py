@@ -2,6 +2,7 @@
 
     generate.py --seed N --count N OUT        many small models, one operator each (a few with several)
     generate.py --model FILE --seed N OUT     random inputs for a given model
+    generate.py --refused --seed N OUT        models that must be refused: float.tflite, unknown.tflite (no inputs or outputs)
 
 Writes OUT/NAME.tflite, OUT/NAME.in (all inputs of a trial one after the other, trial after trial) and OUT/NAME.out. The tests of the engine and of
 the firmware read them. The same seed makes the same files. Needs tflite-micro, ai-edge-litert (for its schema), flatbuffers and numpy.
@@ -466,6 +467,18 @@ def conv_like(b, x, channels):
     return y
 
 
+def refused(kind):
+    """A model that the engine must refuse by name."""
+    b = Builder(np.random.default_rng(0))
+    if kind == "float":
+        x = b.input([1, 4], dtype=FLOAT32)
+        w = b.tensor([2, 4], FLOAT32, data=np.ones((2, 4)))
+        b.op(OP.FULLY_CONNECTED, [x, w, -1], [b.output([1, 2], dtype=FLOAT32)], schema.FullyConnectedOptionsT())
+    else:
+        b.op(OP.COS, [b.input([1, 4])], [b.output([1, 4])])
+    return b.build()
+
+
 KINDS = [conv, conv, depthwise, depthwise, fully_connected, pool, elementwise, elementwise, unary, unary, softmax, mean, pad, reshape, concat, split,
          strided_slice, transpose, resize, edges, network, grouped_conv]
 
@@ -505,6 +518,7 @@ def main():
     p.add_argument("--seed", type=int, required=True)
     p.add_argument("--count", type=int, default=220)
     p.add_argument("--trials", type=int, default=TRIALS)
+    p.add_argument("--refused", action="store_true")
     p.add_argument("--model", type=pathlib.Path, action="append", default=[])
     args = p.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -513,7 +527,9 @@ def main():
         graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)).subgraphs[0]
         rng = np.random.default_rng([args.seed, 1])
         write(args.out, path.stem, model, *run(model, len(graph.inputs), len(graph.outputs), rng, args.trials))
-    for i in range(0 if args.model else args.count):
+    for kind in ("float", "unknown") if args.refused else ():
+        (args.out / f"{kind}.tflite").write_bytes(refused(kind))
+    for i in range(0 if args.model or args.refused else args.count):
         rng = np.random.default_rng([args.seed, i])
         kind = KINDS[i % len(KINDS)]
         b = Builder(rng)

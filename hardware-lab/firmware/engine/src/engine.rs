@@ -1,12 +1,12 @@
 //! Loading (check, prepare, plan) and running. Loading is where every promise is established that the kernels rely on:
 //! shapes that agree, tensors written once before they are read, places that do not overlap.
 
+use crate::Error;
 use crate::carve::Carver;
 use crate::ops::{self, Op};
 use crate::plan::{self, Buffer};
 use crate::schema::{Model, OpCode};
 use crate::tensor::{Memory, Place, Tensor};
-use crate::Error;
 
 /// Bytes of the arena that a model uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +168,8 @@ fn indices<'a>(
     let out = carver.array(list.len(), 0u32)?;
     for (i, slot) in out.iter_mut().enumerate() {
         let t = list.i32(i)?;
-        *slot = u32::try_from(t).ok().filter(|t| (*t as usize) < tensors.len()).ok_or(Error::Malformed("tensor number"))?;
+        *slot =
+            u32::try_from(t).ok().filter(|t| (*t as usize) < tensors.len()).ok_or(Error::Malformed("tensor number"))?;
     }
     Ok(out)
 }

@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn shifts_round_half_away_from_zero() {
-        for (x, e, want) in [(5, 1, 3), (-5, 1, -3), (4, 3, 1), (-4, 3, -1), (3, 3, 0), (-3, 3, 0), (7, 0, 7), (i32::MIN, 31, -1)] {
+        for (x, e, want) in
+            [(5, 1, 3), (-5, 1, -3), (4, 3, 1), (-4, 3, -1), (3, 3, 0), (-3, 3, 0), (7, 0, 7), (i32::MIN, 31, -1)]
+        {
             assert_eq!(rounding_shift_right(x, e), want, "{x} >> {e}");
         }
     }
@@ -231,7 +233,9 @@ mod tests {
 
     #[test]
     fn rounding_floats() {
-        for (x, want) in [(0.5, 1), (-0.5, -1), (0.499_999_97, 0), (2.5, 3), (-2.49, -2), (1e20, i32::MAX), (f32::NAN, 0)] {
+        for (x, want) in
+            [(0.5, 1), (-0.5, -1), (0.499_999_97, 0), (2.5, 3), (-2.49, -2), (1e20, i32::MAX), (f32::NAN, 0)]
+        {
             assert_eq!(round(x), want, "{x}");
         }
     }

@@ -117,7 +117,11 @@ impl<'b> Table<'b> {
         let len = u32_at(self.bytes, at, "vector length")? as usize;
         let start = at + 4;
         let end = len.checked_mul(size).and_then(|n| n.checked_add(start)).ok_or(Malformed("vector length"))?;
-        if end > self.bytes.len() { Err(Malformed("vector length")) } else { Ok(Vector { bytes: self.bytes, start, len }) }
+        if end > self.bytes.len() {
+            Err(Malformed("vector length"))
+        } else {
+            Ok(Vector { bytes: self.bytes, start, len })
+        }
     }
 
     /// A string, as bytes; absent is empty.

@@ -89,7 +89,8 @@ impl Tensor {
         let rank = record.shape.len();
         let mut elements = 1u32;
         for (i, dim) in dims.iter_mut().enumerate().take(rank) {
-            *dim = u32::try_from(record.shape.i32(i)?).map_err(|_| fail("a dimension is not known (static shapes only)"))?;
+            *dim = u32::try_from(record.shape.i32(i)?)
+                .map_err(|_| fail("a dimension is not known (static shapes only)"))?;
             elements = elements.checked_mul(*dim).filter(|n| *n <= i32::MAX as u32).ok_or(fail("too many elements"))?;
         }
         let shape = dims.get(..rank).and_then(Shape::new).ok_or(fail("more than six dimensions"))?;

@@ -1,7 +1,7 @@
 //! From reset to `main`: vector table, memory, FPU; and what happens on a fault.
 
 use crate::{memory, semihosting, session};
-#[cfg(target_feature = "vfp2")]
+#[cfg(target_abi = "eabihf")]
 use core::arch::asm;
 use core::arch::naked_asm;
 
@@ -25,9 +25,7 @@ unsafe impl Sync for Vectors {}
 #[unsafe(link_section = ".vectors")]
 static VECTORS: Vectors = Vectors {
     stack: &raw const _stack_end,
-    handlers: [
-        reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault,
-    ],
+    handlers: [reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault],
 };
 
 #[unsafe(no_mangle)]
@@ -35,14 +33,14 @@ unsafe extern "C" fn reset() -> ! {
     // SAFETY: runs first and once, before any Rust value lives in the memory that it fills.
     unsafe {
         memory::initialise();
-        #[cfg(target_feature = "vfp2")]
+        #[cfg(target_abi = "eabihf")]
         enable_fpu();
     }
     crate::main()
 }
 
 /// Full access to coprocessors 10 and 11, which are the FPU and MVE.
-#[cfg(target_feature = "vfp2")]
+#[cfg(target_abi = "eabihf")]
 unsafe fn enable_fpu() {
     const CPACR: *mut u32 = 0xE000_ED88 as *mut u32;
     // SAFETY: the register exists on every core with an FPU.

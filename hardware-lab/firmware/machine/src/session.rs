@@ -10,6 +10,8 @@ const HELLO: u8 = 0x01;
 const LOAD: u8 = 0x02;
 const RUN: u8 = 0x03;
 const MEMORY: u8 = 0x04;
+/// Makes the core fault, so that a host can prove that it would learn of it.
+const TRAP: u8 = 0x7f;
 const HELLO_REPLY: u8 = 0x81;
 const LOAD_REPLY: u8 = 0x82;
 const RUN_REPLY: u8 = 0x83;
@@ -48,6 +50,7 @@ pub fn serve() -> usize {
             LOAD => load(head, &mut loaded),
             RUN => run(head, &mut loaded, overhead),
             MEMORY => memory_use(head, loaded.as_ref()),
+            TRAP => trap(head),
             _ => refuse_after(head, "unknown kind of frame"),
         };
         if done.is_err() {
@@ -125,11 +128,13 @@ fn describe(engine: &Engine<'_>) {
         let inputs = (0..engine.inputs()).filter_map(|i| engine.input(i));
         inputs.chain((0..engine.outputs()).filter_map(|i| engine.output(i)))
     };
-    let names = || (0..engine.ops()).filter_map(|i| engine.op_code(i)).map(|code| {
-        let mut text = Text::new();
-        let _ = write!(text, "{code}");
-        text
-    });
+    let names = || {
+        (0..engine.ops()).filter_map(|i| engine.op_code(i)).map(|code| {
+            let mut text = Text::new();
+            let _ = write!(text, "{code}");
+            text
+        })
+    };
     let sizes: usize = tensors().map(|(t, name)| 4 + name.len() + 20 + 4 * t.shape.rank()).sum();
     let words: usize = names().map(|n| 4 + n.as_str().len()).sum();
     let usage = engine.usage();
@@ -213,7 +218,8 @@ fn memory_use(head: Head, loaded: Option<&Loaded>) -> Result<(), Broken> {
     if !link().verify()? {
         return refuse("checksum");
     }
-    let (arena, counters, model) = loaded.map_or((0, 0, 0), |l| (l.engine.usage().total(), 4 * l.counts.len(), l.model_len));
+    let (arena, counters, model) =
+        loaded.map_or((0, 0, 0), |l| (l.engine.usage().total(), 4 * l.counts.len(), l.model_len));
     let link = link();
     link.begin(MEMORY_REPLY, 5 * 4);
     link.u32(memory::code_bytes());
@@ -223,6 +229,13 @@ fn memory_use(head: Head, loaded: Option<&Loaded>) -> Result<(), Broken> {
     link.u32(memory::static_bytes() + counters as u32);
     link.end();
     Ok(())
+}
+
+fn trap(head: Head) -> Result<(), Broken> {
+    link().skip(head.length)?;
+    link().verify()?;
+    // SAFETY: an undefined instruction; the fault handler takes over and never returns.
+    unsafe { core::arch::asm!("udf #0", options(noreturn)) }
 }
 
 fn refuse_after(head: Head, why: &str) -> Result<(), Broken> {

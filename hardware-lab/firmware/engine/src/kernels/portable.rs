@@ -28,7 +28,8 @@ pub(super) fn multiply_gathered(
 fn multiply_row(rows: &Rows<'_>, row: &[i8], pixel: &mut [i8]) {
     let weights = rows.weights.chunks_exact(rows.length);
     for ((out, channel), weights) in pixel.iter_mut().zip(rows.channels).zip(weights) {
-        let sum = weights.iter().zip(row).fold(channel.start, |sum, (w, x)| sum.wrapping_add(i32::from(*w) * i32::from(*x)));
+        let sum =
+            weights.iter().zip(row).fold(channel.start, |sum, (w, x)| sum.wrapping_add(i32::from(*w) * i32::from(*x)));
         *out = rows.finish.apply(channel, sum);
     }
 }
@@ -39,7 +40,8 @@ pub(super) fn depthwise_pixel(taps: &Taps<'_>, row: &[i8], output: &mut [i8]) {
     for (c, (out, channel)) in output.iter_mut().zip(taps.channels).enumerate() {
         let weights = taps.weights.get(c..).unwrap_or(&[]).iter().step_by(out_c);
         let values = row.get(c / taps.multiplier..).unwrap_or(&[]).iter().step_by(in_c);
-        let sum = weights.zip(values).fold(channel.start, |sum, (w, x)| sum.wrapping_add(i32::from(*w) * i32::from(*x)));
+        let sum =
+            weights.zip(values).fold(channel.start, |sum, (w, x)| sum.wrapping_add(i32::from(*w) * i32::from(*x)));
         *out = taps.finish.apply(channel, sum);
     }
 }

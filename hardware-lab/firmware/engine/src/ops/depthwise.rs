@@ -39,7 +39,10 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     let (low, high) = p.activation(4, output.1)?;
     let finish = Finish { zero_point: output.1.zero_point, low, high };
     let scratch = u32::try_from(window.taps() * window.in_c).map_err(|_| p.unsupported("a window too large"))?;
-    Ok((Op::Depthwise(Depthwise { input: input.0, weights: weights.0, output: output.0, window, channels, finish }), scratch))
+    Ok((
+        Op::Depthwise(Depthwise { input: input.0, weights: weights.0, output: output.0, window, channels, finish }),
+        scratch,
+    ))
 }
 
 impl Depthwise<'_> {
@@ -50,7 +53,8 @@ impl Depthwise<'_> {
         let (input, weights, output) = unsafe { (memory.i8(input), memory.i8(weights), memory.i8_mut(output)) };
         let w = &self.window;
         let taps = Taps { weights, channels: self.channels, multiplier: w.out_c / w.in_c, finish: &self.finish };
-        let images = input.chunks_exact(w.in_h * w.in_w * w.in_c).zip(output.chunks_exact_mut(w.out_h * w.out_w * w.out_c));
+        let images =
+            input.chunks_exact(w.in_h * w.in_w * w.in_c).zip(output.chunks_exact_mut(w.out_h * w.out_w * w.out_c));
         for (input, output) in images {
             for (n, pixel) in output.chunks_exact_mut(w.out_c).enumerate() {
                 w.gather(input, (n / w.out_w, n % w.out_w), (0, w.in_c), fill, scratch);

@@ -9,7 +9,10 @@ use crate::tensor::{Memory, Shape, Tensor};
 #[derive(Clone, Copy)]
 enum Kind {
     /// Sum of both, each scaled first; SUB has a negative second.
-    Sum { scales: [Multiplier; 2], sign: i32 },
+    Sum {
+        scales: [Multiplier; 2],
+        sign: i32,
+    },
     Product,
 }
 
@@ -84,9 +87,9 @@ impl Elementwise {
             let (x, y) = (i32::from(x) - za, i32::from(y) - zb);
             let raw = match &self.kind {
                 Kind::Product => x * y,
-                Kind::Sum { scales, sign } => scales[0]
-                    .apply(x << LEFT_SHIFT)
-                    .wrapping_add(scales[1].apply(y << LEFT_SHIFT).wrapping_mul(*sign)),
+                Kind::Sum { scales, sign } => {
+                    scales[0].apply(x << LEFT_SHIFT).wrapping_add(scales[1].apply(y << LEFT_SHIFT).wrapping_mul(*sign))
+                }
             };
             self.out_scale.apply(raw).wrapping_add(zo).max(self.low).min(self.high) as i8
         };

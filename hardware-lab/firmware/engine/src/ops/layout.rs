@@ -80,7 +80,8 @@ pub(crate) fn prepare_pad<'a>(p: &Prepare<'_, '_, 'a>) -> Result<Op<'a>, Error> 
         None => output.1.zero_point as i8,
         Some((_, t)) => {
             p.int8(t)?;
-            *p.constant(t, "a padding value that is not constant")?.first().ok_or(p.unsupported("no padding value"))? as i8
+            *p.constant(t, "a padding value that is not constant")?.first().ok_or(p.unsupported("no padding value"))?
+                as i8
         }
     };
     Ok(Op::Pad(Pad { input: input.0, output: output.0, before, value }))
@@ -305,7 +306,8 @@ pub(crate) fn prepare_split<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<Op<'a>, E
     let outputs = p.carver.array(count, 0u32)?;
     for (i, slot) in outputs.iter_mut().enumerate() {
         let (n, t) = p.output8(i)?;
-        let fits = |d: usize| t.shape.dims()[d] as usize * if d == axis { count } else { 1 } == shape.dims()[d] as usize;
+        let fits =
+            |d: usize| t.shape.dims()[d] as usize * if d == axis { count } else { 1 } == shape.dims()[d] as usize;
         if t.shape.rank() != shape.rank() || !(0..shape.rank()).all(fits) {
             return Err(p.unsupported("outputs that are not equal parts of the input"));
         }
@@ -350,7 +352,9 @@ pub(crate) fn prepare_resize<'a>(p: &Prepare<'_, '_, 'a>) -> Result<Op<'a>, Erro
     let align_corners = p.option_u8(0, 0)? != 0;
     // TensorFlow Lite Micro ignores half-pixel centres; take them only where they change nothing (as in whole upscaling).
     if p.option_u8(1, 0)? != 0 {
-        let same = |i: u32, o: u32| (0..o as usize).all(|at| source(at, i, o, align_corners, 0.5) == source(at, i, o, align_corners, 0.0));
+        let same = |i: u32, o: u32| {
+            (0..o as usize).all(|at| source(at, i, o, align_corners, 0.5) == source(at, i, o, align_corners, 0.0))
+        };
         if !same(i[1], o[1]) || !same(i[2], o[2]) {
             return Err(p.unsupported("half-pixel centres for a size that is no multiple of the input's"));
         }

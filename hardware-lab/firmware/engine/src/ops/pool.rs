@@ -38,7 +38,8 @@ impl Pool {
         // SAFETY: see `ops::run`.
         let (input, output) = unsafe { (memory.i8(at(tensors, self.input)), memory.i8_mut(at(tensors, self.output))) };
         let w = &self.window;
-        let images = input.chunks_exact(w.in_h * w.in_w * w.in_c).zip(output.chunks_exact_mut(w.out_h * w.out_w * w.out_c));
+        let images =
+            input.chunks_exact(w.in_h * w.in_w * w.in_c).zip(output.chunks_exact_mut(w.out_h * w.out_w * w.out_c));
         for (image, output) in images {
             for (n, pixel) in output.chunks_exact_mut(w.out_c).enumerate() {
                 let top = (n / w.out_w * w.stride_h) as isize - w.pad_h;
@@ -48,10 +49,15 @@ impl Pool {
                 let count = (ys.len() * xs.len()) as i32;
                 for (c, out) in pixel.iter_mut().enumerate() {
                     let values = ys.clone().flat_map(|y| {
-                        let first = ((top + y as isize) as usize * w.in_w + (left + xs.start as isize) as usize) * w.in_c + c;
+                        let first =
+                            ((top + y as isize) as usize * w.in_w + (left + xs.start as isize) as usize) * w.in_c + c;
                         image.get(first..).unwrap_or(&[]).iter().step_by(w.in_c).take(xs.len())
                     });
-                    let value = if self.average { average(values, count) } else { values.copied().max().unwrap_or(-128).into() };
+                    let value = if self.average {
+                        average(values, count)
+                    } else {
+                        values.copied().max().unwrap_or(-128).into()
+                    };
                     *out = value.max(self.low).min(self.high) as i8;
                 }
             }

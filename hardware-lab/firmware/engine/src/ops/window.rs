@@ -60,7 +60,20 @@ impl Window {
             return Err(p.unsupported("an output whose size does not follow from input, window, stride and padding"));
         }
         Ok(Window {
-            in_h, in_w, in_c, out_h, out_w, out_c, k_h, k_w, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w,
+            in_h,
+            in_w,
+            in_c,
+            out_h,
+            out_w,
+            out_c,
+            k_h,
+            k_w,
+            stride_h,
+            stride_w,
+            dilation_h,
+            dilation_w,
+            pad_h,
+            pad_w,
         })
     }
 
@@ -76,7 +89,14 @@ impl Window {
 
     /// Copies channels `from..from + count` below the window of output pixel (`y`, `x`) into `row`, tap after tap;
     /// outside the image it writes `fill`.
-    pub fn gather(&self, image: &[i8], (y, x): (usize, usize), (from, count): (usize, usize), fill: i8, row: &mut [i8]) {
+    pub fn gather(
+        &self,
+        image: &[i8],
+        (y, x): (usize, usize),
+        (from, count): (usize, usize),
+        fill: i8,
+        row: &mut [i8],
+    ) {
         let top = (y * self.stride_h) as isize - self.pad_h;
         let left = (x * self.stride_w) as isize - self.pad_w;
         let mut line = row;

@@ -1,5 +1,7 @@
 //! Shared by the tests that compare with the oracle: running the generator, loading its files, comparing.
 
+#![allow(dead_code)] // each test program uses its part
+
 use edgeyard_engine::Engine;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -82,5 +84,11 @@ pub fn assert_equal(cases: &[Case]) {
             Ok(_) => {}
         }
     }
-    assert!(wrong.is_empty(), "{} of {} models differ from the oracle:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} models differ from the oracle:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }
