@@ -97,13 +97,19 @@ impl Client {
     pub(super) async fn send(
         &self,
         action: String,
-        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder + Send + Sync,
     ) -> Result<Bytes, ClientError> {
-        self.retry(&action, async || {
-            let response = self.once(&action, request(&self.inner.http)).await?;
-            response.bytes().await.map_err(Failure::Connection)
-        })
-        .await
+        let mut retry = self.retry(&action);
+        loop {
+            let attempt = async {
+                let response = self.once(&action, request(&self.inner.http)).await?;
+                response.bytes().await.map_err(Failure::Connection)
+            };
+            match attempt.await {
+                Ok(body) => return Ok(body),
+                Err(failure) => retry.after(failure).await?,
+            }
+        }
     }
 
     /// One try; anything but success is a [`Failure`].
@@ -128,44 +134,9 @@ impl Client {
         Err(Failure::Final(refused))
     }
 
-    /// Repeats `attempt` with growing pauses for as long as the patience lasts.
-    pub(super) async fn retry<T>(
-        &self,
-        action: &str,
-        mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
-    ) -> Result<T, ClientError> {
-        let started = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let failure = match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(failure) => failure,
-            };
-            let waited = started.elapsed();
-            if waited + pause > self.patience {
-                let (action, url) = (action.to_owned(), self.inner.base.to_string());
-                return Err(match failure {
-                    Failure::Final(error) => error,
-                    Failure::Connection(source) => ClientError::Unreachable { action, url, waited, source },
-                    Failure::Busy(status, message) => {
-                        ClientError::Unavailable { action, url, waited, status: status.as_u16(), message }
-                    }
-                });
-            }
-            match &failure {
-                Failure::Connection(error) => {
-                    let error: &dyn std::error::Error = error;
-                    tracing::warn!(action, error, "the store is not reachable; trying again");
-                }
-                Failure::Busy(status, message) => {
-                    tracing::warn!(action, status = status.as_u16(), message, "the store is not ready; trying again");
-                }
-                Failure::Final(_) => {}
-            }
-            tokio::time::sleep(jitter(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+    /// Counts the tries of one call.
+    pub(super) fn retry<'a>(&'a self, action: &'a str) -> Retry<'a> {
+        Retry { client: self, action, started: Instant::now(), pause: FIRST_PAUSE }
     }
 
     fn classify(&self, error: reqwest::Error) -> Failure {
@@ -183,6 +154,44 @@ impl Client {
                 Err(source) => Err(ClientError::File { path: path.clone(), source }),
             },
         }
+    }
+}
+
+/// The tries of one call, with growing pauses for as long as the client's patience lasts.
+pub(super) struct Retry<'a> {
+    client: &'a Client,
+    action: &'a str,
+    started: Instant,
+    pause: Duration,
+}
+
+impl Retry<'_> {
+    /// Waits before the next try, or says that there is none.
+    pub(super) async fn after(&mut self, failure: Failure) -> Result<(), ClientError> {
+        let waited = self.started.elapsed();
+        let over = waited + self.pause > self.client.patience;
+        let action = self.action;
+        let url = || self.client.inner.base.to_string();
+        match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Connection(source) if over => {
+                return Err(ClientError::Unreachable { action: action.to_owned(), url: url(), waited, source });
+            }
+            Failure::Busy(status, message) if over => {
+                let (action, status) = (action.to_owned(), status.as_u16());
+                return Err(ClientError::Unavailable { action, url: url(), waited, status, message });
+            }
+            Failure::Connection(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(action, error, "the store is not reachable; trying again");
+            }
+            Failure::Busy(status, message) => {
+                tracing::warn!(action, status = status.as_u16(), message, "the store is not ready; trying again");
+            }
+        }
+        tokio::time::sleep(jitter(self.pause)).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
     }
 }
 
@@ -232,6 +241,51 @@ mod tests {
             assert!(matches!(connector(url, pem, None), Err(ClientError::Configuration(_))), "{url}");
         }
         assert!(connector("http://127.0.0.1:1", None, None).is_ok());
+    }
+
+    /// Controllers and runtimes move these futures between threads.
+    #[test]
+    fn every_call_can_be_spawned() {
+        fn spawnable(_: impl Future + Send + 'static) {}
+        let access = super::super::StoreAccess { url: "http://127.0.0.1:1".into(), certificate_authority_pem: None };
+        let client = Client::new(access, Bearer::Token("t".into())).unwrap();
+        let digest = crate::digest_of("");
+        macro_rules! check {
+            ($($call:expr),* $(,)?) => {$({
+                let c = client.clone();
+                spawnable(async move { drop($call(&c).await) });
+            })*};
+        }
+        check!(
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.has_blob("n", &digest).await }
+            },
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.get_blob("n", &digest).await }
+            },
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.put_blob("n", vec![1], "a/b").await }
+            },
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.put_result("n", "u", 1, "a/b", "{}").await }
+            },
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.put_progress("n", "u", 1, &1).await }
+            },
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.pin("n", "o", &[digest]).await }
+            },
+            |c: &Client| {
+                let c = c.clone();
+                async move { c.get_blob_to_file("n", &digest, std::path::Path::new("f")).await }
+            },
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::request::Failure;
 use super::{Client, ClientError};
@@ -151,17 +151,19 @@ impl Client {
         let (digest, size_bytes) = upload.measure().await?;
         let url = self.blob_url(namespace, &digest)?;
         let action = format!("store {digest} ({size_bytes} bytes)");
-        self.retry(&action, async || {
-            let request = self
-                .inner
-                .http
-                .put(url.clone())
-                .header(CONTENT_TYPE, media_type)
-                .header(CONTENT_LENGTH, size_bytes)
-                .body(upload.body(size_bytes, progress.clone()).await?);
-            self.once(&action, request).await
-        })
-        .await?;
+        let mut retry = self.retry(&action);
+        loop {
+            let attempt = async {
+                let body = upload.body(size_bytes, progress.clone()).await?;
+                let request = self.inner.http.put(url.clone());
+                let request = request.header(CONTENT_TYPE, media_type).header(CONTENT_LENGTH, size_bytes).body(body);
+                self.once(&action, request).await
+            };
+            match attempt.await {
+                Ok(_) => break,
+                Err(failure) => retry.after(failure).await?,
+            }
+        }
         Ok(Descriptor { digest, size_bytes, media_type: media_type.to_owned() })
     }
 
@@ -203,37 +205,27 @@ impl Client {
         let error = |source| ClientError::File { path: path.to_owned(), source };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (file, temporary) = tempfile::NamedTempFile::new_in(folder).map_err(error)?.into_parts();
-        let mut file = tokio::fs::File::from_std(file);
-        let mut hasher = Hasher::new();
-        self.retry(&action, async || {
+        let mut download = Download { path, file: tokio::fs::File::from_std(file), hasher: Hasher::new(), progress };
+        let mut retry = self.retry(&action);
+        loop {
             let mut request = self.inner.http.get(url.clone());
-            if !hasher.is_empty() {
-                request = request.header(RANGE, format!("bytes={}-", hasher.len()));
+            if !download.hasher.is_empty() {
+                request = request.header(RANGE, format!("bytes={}-", download.hasher.len()));
             }
-            let response = match self.once(&action, request).await {
-                // The break came after the last byte.
-                Err(Failure::Final(ClientError::Refused { status: 416, .. })) => return Ok(()),
-                other => other?,
-            };
-            if !hasher.is_empty() && response.status() != StatusCode::PARTIAL_CONTENT {
-                use tokio::io::AsyncSeekExt as _;
-                hasher = Hasher::new();
-                file.rewind().await.map_err(error)?;
-                file.set_len(0).await.map_err(error)?;
-            }
-            let total = response.content_length().map_or(0, |rest| hasher.len() + rest);
-            let mut pieces = response.bytes_stream();
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(Failure::Connection)?;
-                file.write_all(&piece).await.map_err(error)?;
-                hasher.update(&piece);
-                if let Some(progress) = &progress {
-                    progress(hasher.len(), total);
+            let attempt = async {
+                match self.once(&action, request).await {
+                    // The break came after the last byte.
+                    Err(Failure::Final(ClientError::Refused { status: 416, .. })) => Ok(()),
+                    Err(failure) => Err(failure),
+                    Ok(response) => download.take(response).await,
                 }
+            };
+            match attempt.await {
+                Ok(()) => break,
+                Err(failure) => retry.after(failure).await?,
             }
-            Ok(())
-        })
-        .await?;
+        }
+        let Download { mut file, hasher, .. } = download;
         file.flush().await.map_err(error)?;
         drop(file);
         let (len, actual) = (hasher.len(), hasher.finish());
@@ -242,5 +234,35 @@ impl Client {
         }
         temporary.persist(path).map_err(|e| error(e.error))?;
         Ok(len)
+    }
+}
+
+/// A file on its way in, over as many connections as it takes.
+struct Download<'a> {
+    path: &'a Path,
+    file: tokio::fs::File,
+    hasher: Hasher,
+    progress: Option<OnProgress>,
+}
+
+impl Download<'_> {
+    async fn take(&mut self, response: reqwest::Response) -> Result<(), Failure> {
+        let error = |source| ClientError::File { path: self.path.to_owned(), source };
+        if !self.hasher.is_empty() && response.status() != StatusCode::PARTIAL_CONTENT {
+            self.hasher = Hasher::new();
+            self.file.rewind().await.map_err(error)?;
+            self.file.set_len(0).await.map_err(error)?;
+        }
+        let total = response.content_length().map_or(0, |rest| self.hasher.len() + rest);
+        let mut pieces = response.bytes_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(Failure::Connection)?;
+            self.file.write_all(&piece).await.map_err(error)?;
+            self.hasher.update(&piece);
+            if let Some(progress) = &self.progress {
+                progress(self.hasher.len(), total);
+            }
+        }
+        Ok(())
     }
 }
