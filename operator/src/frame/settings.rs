@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+pub use edgeyard_crds::device_class::Architecture;
 
 /// Runs the controllers of Edgeyard.
 #[derive(Parser, Clone, Debug)]
@@ -70,15 +71,6 @@ pub enum LogFormat {
     Json,
     /// For people at a terminal.
     Pretty,
-}
-
-/// Processor architectures for which there is a worker image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Architecture {
-    /// `amd64`.
-    Amd64,
-    /// `arm64`.
-    Arm64,
 }
 
 impl Settings {

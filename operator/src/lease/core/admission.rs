@@ -35,7 +35,10 @@ pub fn admit<'w>(world: &'w World, lease: &Lease) -> Result<(&'w QueueId, &'w Qu
         };
         return refuse(
             reason::NAMESPACE_NOT_ALLOWED,
-            format!("queue {id} does not take leases from namespace {}: {cure}, or name another queue", lease.namespace),
+            format!(
+                "queue {id} does not take leases from namespace {}: {cure}, or name another queue",
+                lease.namespace
+            ),
         );
     }
     if lease.priority > queue.max_priority {
@@ -56,7 +59,11 @@ pub fn admit<'w>(world: &'w World, lease: &Lease) -> Result<(&'w QueueId, &'w Qu
     Ok((id, queue))
 }
 
-fn find<'w>(world: &'w World, lease: &Lease) -> Result<(&'w QueueId, &'w Queue), Refusal> {
+/// The queue that a lease waits in, whether it may or not.
+///
+/// # Errors
+/// [`Refusal`] when there is none.
+pub fn find<'w>(world: &'w World, lease: &Lease) -> Result<(&'w QueueId, &'w Queue), Refusal> {
     if let Some(named) = &lease.queue_ref {
         return world.queues.get_key_value(named).ok_or_else(|| Refusal {
             reason: reason::QUEUE_NOT_FOUND,

@@ -115,13 +115,7 @@ pub fn gives_up(lease: &Lease) -> Option<i64> {
     lease.queue_timeout_seconds.map(|seconds| lease.created.saturating_add(seconds))
 }
 
-fn queued(
-    lease: &Lease,
-    held: &[(&DeviceId, &Device)],
-    verdict: Option<&Verdict>,
-    evicted: bool,
-    now: i64,
-) -> Step {
+fn queued(lease: &Lease, held: &[(&DeviceId, &Device)], verdict: Option<&Verdict>, evicted: bool, now: i64) -> Step {
     if !lease.finalizer {
         return Step::Protect;
     }
@@ -154,7 +148,8 @@ fn queued(
             return end(false, reason, message.clone());
         }
         if evicted {
-            let message = "had some of its devices, and the others cannot be had: ask again with a new lease".to_owned();
+            let message =
+                "had some of its devices, and the others cannot be had: ask again with a new lease".to_owned();
             return end(false, reason::DEVICE_LOST, message);
         }
     }

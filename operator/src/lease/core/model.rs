@@ -481,7 +481,10 @@ fn settle(truth: &mut Truth, isolation_too: bool) {
     // What is held is held by somebody who waits for devices that no longer exist.
     for (id, device) in &world.devices {
         if let Some(holder) = &device.holder {
-            assert!(world.leases.get(holder).is_some_and(|lease| !lease.has_ended()), "{id} is kept by a dead {holder}");
+            assert!(
+                world.leases.get(holder).is_some_and(|lease| !lease.has_ended()),
+                "{id} is kept by a dead {holder}"
+            );
         }
     }
 }

@@ -219,9 +219,10 @@ impl<'w> Sights<'w> {
         device.availability == Availability::Usable
             && device.holder.is_none()
             && !self.aside.contains(id)
-            && self.busy.iter().all(|(busy_id, busy, holder)| {
-                *busy_id != id && (*holder == lease || !disturb(device, busy))
-            })
+            && self
+                .busy
+                .iter()
+                .all(|(busy_id, busy, holder)| *busy_id != id && (*holder == lease || !disturb(device, busy)))
     }
 
     /// Keeps the devices, and those that would keep them busy, from later leases.

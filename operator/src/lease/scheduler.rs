@@ -1,0 +1,211 @@
+//! The one loop that assigns devices. A pass looks at the whole lab, writes what is to be assigned, and wakes the
+//! controllers of leases and devices for which something changed. Passes never overlap, so two grants never race here;
+//! against other programs the compare-and-swap stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgeyard_crds::device::{DeviceState, EdgeDevice, EdgeDeviceStatus};
+use edgeyard_crds::references::UniqueReference;
+use edgeyard_crds::scalars::{NamespaceName, ObjectName, Uid};
+use kube::runtime::reflector::ObjectRef;
+
+use super::core::schedule::{Assignment, Plan, Verdict, schedule};
+use super::core::{DeviceId, LeaseUid, Phase, World};
+use super::lab::{Lab, Pass, device_id};
+use super::view::DeviceFacts;
+use crate::frame::metrics::{DeviceLabels, LeaseLabels, Metrics, QueueLabels};
+use crate::frame::{Context, Error, write};
+
+/// Changes that come together are one pass.
+const GATHER: Duration = Duration::from_millis(10);
+/// A pass without cause, against whatever was missed.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Passes until shutdown; a pass that has begun is finished.
+pub async fn run(context: Arc<Context>, lab: Arc<Lab>) {
+    let mut woken = BTreeMap::new();
+    tokio::select! {
+        () = lab.ready() => {}
+        () = context.shutdown.wait() => return,
+    }
+    loop {
+        let pause = match pass(&context, &lab, &mut woken).await {
+            Ok(()) => AT_LEAST_EVERY,
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "scheduler");
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            () = lab.changed.notified() => tokio::time::sleep(GATHER).await,
+            () = tokio::time::sleep(pause) => {}
+            () = context.shutdown.wait() => return,
+        }
+    }
+}
+
+/// What a device's controller was last woken for.
+type Woken = BTreeMap<DeviceId, (DeviceFacts, bool, bool)>;
+
+async fn pass(context: &Arc<Context>, lab: &Arc<Lab>, woken: &mut Woken) -> Result<(), Error> {
+    let world = lab.world(context.now().as_millisecond());
+    let plan = schedule(&world);
+    let assignments = plan.assignments.clone();
+    let (old, new) = lab.set_last(Pass { world, plan });
+    measure(&context.metrics, &new);
+    wake_leases(lab, &old, &new);
+    wake_devices(lab, woken);
+    assign(context, lab, &new.world, assignments).await
+}
+
+async fn assign(
+    context: &Arc<Context>,
+    lab: &Arc<Lab>,
+    world: &World,
+    assignments: Vec<Assignment>,
+) -> Result<(), Error> {
+    if assignments.is_empty() {
+        return Ok(());
+    }
+    let devices: BTreeMap<_, _> =
+        lab.present_devices().into_iter().map(|device| (device_id(&device), device)).collect();
+    let mut given_up = BTreeSet::new();
+    let mut failure = None;
+    for Assignment { device, lease, token } in assignments {
+        // All or nothing: after a failure the rest of this lease waits for the next pass.
+        let (Some(object), Some(facts), false) =
+            (devices.get(&device), world.leases.get(&lease), given_up.contains(&lease))
+        else {
+            continue;
+        };
+        let holder = UniqueReference {
+            namespace: NamespaceName(facts.namespace.clone()),
+            name: ObjectName(facts.name.clone()),
+            uid: Uid(lease.0.clone()),
+        };
+        match write::swap_status(&context.client, &**object, &assigned(object, holder, token)).await {
+            Ok(written) => {
+                tracing::info!(%device, lease = %format!("{}/{}", facts.namespace, facts.name), token, "assigned");
+                lab.remember(object, written);
+            }
+            // The watch is about to show what happened to it.
+            Err(Error::Conflict { .. }) => {
+                given_up.insert(lease);
+            }
+            Err(error) => {
+                given_up.insert(lease);
+                failure = Some(error);
+            }
+        }
+    }
+    // What was written is part of the next pass already, which tells the leases.
+    lab.changed.notify_one();
+    failure.map_or(Ok(()), Err)
+}
+
+/// The device's status with a new holder.
+fn assigned(device: &EdgeDevice, holder: UniqueReference, token: i64) -> EdgeDeviceStatus {
+    EdgeDeviceStatus {
+        state: Some(DeviceState::Leased),
+        lease_ref: Some(holder),
+        fencing_token: Some(token),
+        ..super::device::status_of(device)
+    }
+}
+
+/// Wakes leases that are told something new: a verdict, an eviction, or other devices.
+fn wake_leases(lab: &Lab, old: &Pass, new: &Pass) {
+    let (old_devices, new_devices) = (by_holder(&old.world), by_holder(&new.world));
+    for (uid, lease) in &new.world.leases {
+        let unchanged = verdict(&old.plan, uid) == verdict(&new.plan, uid)
+            && old.plan.evictions.contains(uid) == new.plan.evictions.contains(uid)
+            && old_devices.get(uid) == new_devices.get(uid)
+            // Its controller may have looked before this pass knew it.
+            && old.world.leases.contains_key(uid);
+        if !unchanged {
+            let lease = ObjectRef::new(&lease.name).within(&lease.namespace);
+            // Fails only when the controller has ended.
+            let _ = lab.wake_lease.unbounded_send(lease);
+        }
+    }
+}
+
+fn verdict<'p>(plan: &'p Plan, uid: &LeaseUid) -> Option<&'p Verdict> {
+    plan.verdicts.get(uid)
+}
+
+/// The devices of every holder, each with whether it is draining.
+fn by_holder(world: &World) -> BTreeMap<&LeaseUid, Vec<(&DeviceId, bool)>> {
+    let mut held: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (id, device) in &world.devices {
+        if let Some(holder) = &device.holder {
+            held.entry(holder).or_default().push((id, device.draining));
+        }
+    }
+    held
+}
+
+/// Wakes devices whose class, node, holder or pods changed. Their own changes wake them anyway.
+fn wake_devices(lab: &Lab, woken: &mut Woken) {
+    let mut now = Woken::new();
+    for device in lab.present_devices() {
+        let holder = device.status.as_ref().and_then(|status| status.lease_ref.as_ref());
+        let orphaned = holder.is_some_and(|holder| !lab.knows_lease(&holder.uid.0));
+        let facts = (lab.facts(&device), orphaned, lab.has_strays(&device));
+        let id = device_id(&device);
+        if woken.get(&id) != Some(&facts) {
+            let _ = lab.wake_device.unbounded_send(ObjectRef::new(&id.name).within(&id.namespace));
+        }
+        now.insert(id, facts);
+    }
+    *woken = now;
+}
+
+fn measure(metrics: &Metrics, pass: &Pass) {
+    let mut leases: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
+    let mut waiting: BTreeMap<String, i64> = pass.world.queues.keys().map(|queue| (queue.to_string(), 0)).collect();
+    for (uid, lease) in &pass.world.leases {
+        let queue = match (pass.plan.verdicts.get(uid), &lease.queue_ref) {
+            (Some(Verdict::Waits { queue, .. }), _) => {
+                *waiting.entry(queue.to_string()).or_default() += 1;
+                queue.to_string()
+            }
+            (_, Some(queue)) => queue.to_string(),
+            (_, None) => {
+                pass.world.queues.iter().find(|(_, q)| q.is_default).map_or(String::new(), |(q, _)| q.to_string())
+            }
+        };
+        let phase = match lease.phase {
+            Phase::Queued => "Queued",
+            Phase::Granted { .. } => "Granted",
+            Phase::Ended => "Ended",
+        };
+        *leases.entry((queue, phase)).or_default() += 1;
+    }
+    let mut devices: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
+    for device in pass.world.devices.values() {
+        let state = match super::device::state(device.holder.is_some(), device.availability) {
+            DeviceState::Free => "Free",
+            DeviceState::Leased => "Leased",
+            DeviceState::Held => "Held",
+            DeviceState::Offline => "Offline",
+        };
+        *devices.entry((device.class.clone(), state)).or_default() += 1;
+    }
+    // A scrape between the two would see nothing at all; the gap is microseconds and the next scrape heals it.
+    metrics.leases.clear();
+    for ((queue, phase), count) in leases {
+        metrics.leases.get_or_create(&LeaseLabels { queue, phase }).set(count);
+    }
+    metrics.devices.clear();
+    for ((device_class, state), count) in devices {
+        metrics.devices.get_or_create(&DeviceLabels { device_class, state }).set(count);
+    }
+    metrics.queue_waiting.clear();
+    for (queue, count) in waiting {
+        metrics.queue_waiting.get_or_create(&QueueLabels { queue }).set(count);
+    }
+}
