@@ -2,8 +2,8 @@
 # nothing but the programs and the shared libraries they load, on an empty base.
 #
 # `cargo xtask images` builds them here with buildah. With docker: `cargo xtask images --stage`, then
-#   docker build --file Dockerfile --target worker --tag edgeyard/worker:dev target/images/context/amd64
-# The context holds bin/{control-plane,worker}/, lib/, firmware/ and closure.sh of one architecture.
+#   docker build --file Dockerfile --target worker --tag edgeyard/worker:dev target/images/context/worker
+# A context holds bin/{control-plane,worker}/, lib/, firmware/ and closure.sh, what is not for its image being empty.
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS control-plane-files

@@ -8,7 +8,7 @@ copy() {
   mkdir -p "$out$(dirname "$1")"
   cp -L "$1" "$out$1"
 }
-loader=$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null)
+loader=$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null || true)
 for file in "$@"; do copy "$file"; done
 copy "$loader"
 find "$out/usr/bin" "$out/opt" -type f \( -perm -100 -o -name '*.so*' \) 2>/dev/null | while read -r file; do

@@ -7,12 +7,9 @@ use anyhow::Result;
 use crate::layout;
 use crate::shell::{cargo, quiet};
 
-/// Programs of the image `control-plane`.
-pub const CONTROL_PLANE: &[&str] = &["edgeyard-operator", "edgeyard-store", "kubectl-edgeyard"];
-/// Programs of the image `worker`.
-pub const WORKER: &[&str] = &["edgeyard-optimizer", "edgeyard-device-runner"];
-/// Programs of the arm64 worker, which only infers.
-pub const WORKER_ARM64: &[&str] = &["edgeyard-device-runner"];
+/// Every program that we ship.
+const ALL: [&str; 5] =
+    ["edgeyard-operator", "edgeyard-store", "kubectl-edgeyard", "edgeyard-optimizer", "edgeyard-device-runner"];
 /// Rust's name of the arm64 target.
 pub const ARM64: &str = "aarch64-unknown-linux-gnu";
 
@@ -35,5 +32,5 @@ pub fn build(names: &[&str], triple: Option<&str>) -> Result<PathBuf> {
 
 /// Whether `name` is one of ours.
 pub fn is_ours(name: &str) -> bool {
-    CONTROL_PLANE.contains(&name) || WORKER.contains(&name)
+    ALL.contains(&name)
 }

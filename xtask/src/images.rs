@@ -4,10 +4,10 @@
 mod base;
 mod context;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -17,35 +17,63 @@ use crate::{cluster, layout, setup};
 /// Arguments of `images`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only prepare `target/images/context`, for a build with docker
+    /// Only prepare `target/images/context/IMAGE`, for a build with docker
     #[arg(long)]
     stage: bool,
+    /// Only this image: control-plane, worker or worker-arm64; may be given several times
+    #[arg(long, value_name = "IMAGE")]
+    only: Vec<String>,
 }
 
 /// One image that we build.
-struct Image {
+pub struct Image {
+    /// Name of its context's folder, and of the image but for its tag.
+    short: &'static str,
+    /// Its name in the node.
     name: &'static str,
+    /// The stage of the Dockerfile.
     stage: &'static str,
     arch: &'static str,
-    /// Debian's package of the board emulator, if it is in the image.
+    programs: &'static [&'static str],
+    /// Debian's package of the board emulator, if it is in the image; with it comes the firmware.
     qemu: &'static str,
 }
-
-const IMAGES: [Image; 3] = [
-    Image { name: CONTROL_PLANE, stage: "control-plane", arch: "amd64", qemu: "" },
-    Image { name: WORKER, stage: "worker", arch: "amd64", qemu: "qemu-system-arm" },
-    // A tag of its own: from an index of several architectures a node takes its own.
-    Image { name: WORKER_ARM64, stage: "worker", arch: "arm64", qemu: "" },
-];
 
 /// The images' names in the node.
 pub const CONTROL_PLANE: &str = "localhost/edgeyard/control-plane:dev";
 /// The same for the worker.
 pub const WORKER: &str = "localhost/edgeyard/worker:dev";
-/// The same for the arm64 worker.
+/// The same for the arm64 worker: a tag of its own, since from an index of several architectures a node takes its own.
 pub const WORKER_ARM64: &str = "localhost/edgeyard/worker-arm64:dev";
 
-/// Unpacked, in bytes: what the issue asks of each image.
+const IMAGES: [Image; 3] = [
+    Image {
+        short: "control-plane",
+        name: CONTROL_PLANE,
+        stage: "control-plane",
+        arch: "amd64",
+        programs: &["edgeyard-operator", "edgeyard-store", "kubectl-edgeyard"],
+        qemu: "",
+    },
+    Image {
+        short: "worker",
+        name: WORKER,
+        stage: "worker",
+        arch: "amd64",
+        programs: &["edgeyard-optimizer", "edgeyard-device-runner"],
+        qemu: "qemu-system-arm",
+    },
+    Image {
+        short: "worker-arm64",
+        name: WORKER_ARM64,
+        stage: "worker",
+        arch: "arm64",
+        programs: &["edgeyard-device-runner"],
+        qemu: "",
+    },
+];
+
+/// Unpacked, in bytes: what we promise of each image.
 const LIMIT: u64 = 130_000_000;
 
 /// What is known about a built image.
@@ -65,17 +93,20 @@ pub struct Built {
 /// # Errors
 /// The step that failed.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if args.stage {
-        for arch in ["amd64", "arm64"] {
-            say(&step(&format!("context for {arch}"), || context::stage(arch))?.display().to_string());
-        }
-        return Ok(ExitCode::SUCCESS);
+    if let Some(unknown) = args.only.iter().find(|name| IMAGES.iter().all(|image| image.short != **name)) {
+        bail!("there is no image {unknown}; there are {}", IMAGES.map(|image| image.short).join(", "));
     }
     setup::install()?;
-    for Built { name, digest, bytes, .. } in build()? {
-        say(&format!("{name:<28} {:6.1} MB  {digest}", bytes as f64 / 1e6));
+    for image in IMAGES.iter().filter(|image| args.only.is_empty() || args.only.iter().any(|name| name == image.short))
+    {
+        if args.stage {
+            say(&context::stage(image)?.display().to_string());
+        } else {
+            let Built { name, digest, bytes, inputs: _ } = build_one(image)?;
+            say(&format!("{name:<38} {:6.1} MB unpacked, {digest}", bytes as f64 / 1e6));
+        }
     }
-    if cluster::is_up() {
+    if !args.stage && cluster::is_up() {
         step("importing into the cluster", import_built)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -86,35 +117,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn build() -> Result<Vec<Built>> {
-    need_root("building images")?;
-    let contexts =
-        ["amd64", "arm64"].map(|arch| (arch, step(&format!("programs for {arch}"), || context::stage(arch))));
-    let mut built = Vec::new();
-    for (arch, context) in contexts {
-        let context = context?;
-        for image in IMAGES.iter().filter(|image| image.arch == arch) {
-            built.push(build_one(image, &context)?);
-        }
-    }
-    Ok(built)
+    IMAGES.iter().map(build_one).collect()
 }
 
-fn build_one(image: &Image, context: &Path) -> Result<Built> {
-    let Image { name, stage, arch, qemu } = image;
+fn build_one(image: &Image) -> Result<Built> {
+    need_root("building images")?;
+    let Image { short, name, stage, arch, programs: _, qemu } = image;
+    let context = step(&format!("programs of {short}"), || context::stage(image))?;
     let dockerfile = layout::root()?.join("Dockerfile");
     let base = base::ensure(arch)?;
-    let inputs = context::digest(context, &[&fs::read_to_string(&dockerfile)?, stage, qemu, &base])?;
-    if let Some(old) = Built::read(name).filter(|old| old.inputs == inputs && archive(name).is_ok_and(|a| a.exists())) {
+    let inputs = context::digest(&context, &[&fs::read_to_string(&dockerfile)?, stage, qemu, &base])?;
+    if let Some(old) = Built::read(name).filter(|old| old.inputs == inputs && is_built(name)) {
         return Ok(old);
     }
-    step(name, || {
+    step(&format!("image {short}"), || {
         let _emulation = if *arch == "arm64" { Some(cluster::Arm64::register()?) } else { None };
         quiet(
             buildah(&["build", "--layers", "--isolation=chroot", "--arch", arch, "--target", stage, "--tag", name])?
                 .args(["--build-arg", &format!("BASE={base}"), "--build-arg", &format!("QEMU={qemu}"), "--file"])
                 .arg(&dockerfile)
-                .arg(context),
+                .arg(&context),
         )?;
+        let bytes = unpacked(name, arch)?;
+        ensure!(bytes < LIMIT, "{name} has {bytes} bytes unpacked, more than {LIMIT}");
         let (archive, new) = (archive(name)?, archive(&format!("{name}.new"))?);
         let digests = tempfile::NamedTempFile::new()?;
         quiet(
@@ -124,8 +149,6 @@ fn build_one(image: &Image, context: &Path) -> Result<Built> {
                 .arg(format!("oci-archive:{}:{name}", new.display())),
         )?;
         fs::rename(new, archive)?;
-        let bytes = unpacked(name)?;
-        ensure!(bytes < LIMIT, "{name} has {bytes} bytes unpacked, more than {LIMIT}");
         let built = Built {
             name: (*name).to_owned(),
             inputs,
@@ -138,8 +161,8 @@ fn build_one(image: &Image, context: &Path) -> Result<Built> {
 }
 
 /// Bytes of the files in an image, counted in the image itself: registries and tools each mean something else by size.
-fn unpacked(name: &str) -> Result<u64> {
-    let container = output(&mut buildah(&["from", "--pull-never", name])?)?.trim().to_owned();
+fn unpacked(name: &str, arch: &str) -> Result<u64> {
+    let container = output(&mut buildah(&["from", "--pull-never", "--arch", arch, name])?)?.trim().to_owned();
     let counted = (|| {
         let mount = output(buildah(&["mount"])?.arg(&container))?;
         let listed = output(cmd("du", ["--summarize", "--bytes"]).arg(mount.trim()))?;

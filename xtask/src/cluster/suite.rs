@@ -186,7 +186,7 @@ fn arm64() -> Result<()> {
     let log = kube(&["-n", "suite", "logs", "arm64"])?;
     ensure!(log.starts_with("edgeyard-device-runner "), "it said {log:?}");
     // That it is what it says: the program in the build context is for another machine than ours.
-    let program = layout::target()?.join("images/context/arm64/bin/worker/edgeyard-device-runner");
+    let program = layout::target()?.join("images/context/worker-arm64/bin/worker/edgeyard-device-runner");
     let header = fs::read(program)?;
     ensure!(header.get(18..20) == Some(&[0xb7, 0][..]), "the program in the arm64 image is not for AArch64");
     Ok(())

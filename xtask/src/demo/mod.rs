@@ -97,6 +97,7 @@ fn push(cluster: &Cluster) -> Result<BTreeMap<&'static str, String>> {
     cluster.apply(&format!(
         "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}"
     ))?;
+    edgeyard_e2e::namespace::allow(cluster, NAMESPACE)?;
     // An object is one execution: an earlier demo's make way for this one's.
     cluster.kubectl(&["delete", "eb,mo", "--all", "-n", NAMESPACE, "--wait", "--timeout=180s"])?;
     data::calibration_map(cluster, NAMESPACE)?;

@@ -12,11 +12,17 @@ use crate::shell::{cmd, quiet, step, succeeds};
 /// Foreign architectures are unpacked without running anything of theirs (`extract`), which also means: as they come, with the C++
 /// runtime in them.
 pub fn ensure(arch: &str) -> Result<String> {
-    let (variant, include) = match arch {
-        "amd64" => ("minbase", "libstdc++6"),
-        _ => ("extract", "?essential,libstdc++6"),
+    let options: &[&str] = match arch {
+        "amd64" => &["--variant=minbase", "--include=libstdc++6"],
+        _ => &[
+            "--variant=extract",
+            "--include=?essential",
+            "--include=libstdc++6",
+            "--skip=check/chroot,check/qemu",
+            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        ],
     };
-    let name = format!("localhost/edgeyard/base-{arch}:{}", short_digest([variant, include]));
+    let name = format!("localhost/edgeyard/base-{arch}:{}", short_digest(options));
     if succeeds(buildah(&["inspect", "--type", "image"])?.arg(&name)) {
         return Ok(name);
     }

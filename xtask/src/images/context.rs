@@ -1,4 +1,4 @@
-//! The build context of one architecture: programs, runtimes and firmware, staged below `target/images/context`.
+//! The build context of one image: programs, runtimes and firmware, staged below `target/images/context`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,28 +6,26 @@ use anyhow::Result;
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
+use super::Image;
 use crate::setup::runtimes;
 use crate::{binaries, environment, firmware, layout};
 
-/// Stages the context of an architecture and returns its folder.
+/// Stages the context of an image and returns its folder.
 ///
 /// Files are copied only when they differ, so that buildah's own cache holds.
-pub fn stage(arch: &str) -> Result<PathBuf> {
+pub fn stage(image: &Image) -> Result<PathBuf> {
+    let Image { short, name: _, stage, arch, programs, qemu } = image;
     let (root, cache) = (layout::root()?, layout::cache()?);
-    let dir = layout::target()?.join("images/context").join(arch);
-    let (machine, triple, control_plane, worker) = match arch {
-        "amd64" => ("x86_64", None, binaries::CONTROL_PLANE, binaries::WORKER),
-        _ => ("aarch64", Some(binaries::ARM64), &[][..], binaries::WORKER_ARM64),
-    };
-    let names: Vec<&str> = control_plane.iter().chain(worker).copied().collect();
-    let built = binaries::build(&names, triple)?;
+    let dir = layout::target()?.join("images/context").join(short);
+    let (machine, triple) = if *arch == "amd64" { ("x86_64", None) } else { ("aarch64", Some(binaries::ARM64)) };
+    let built = binaries::build(programs, triple)?;
     let mut wanted = vec![(root.join("hardware-lab/cluster/closure.sh"), PathBuf::from("closure.sh"))];
-    for (stage, programs) in [("control-plane", control_plane), ("worker", worker)] {
-        wanted.extend(programs.iter().map(|name| (built.join(name), Path::new("bin").join(stage).join(name))));
+    wanted.extend(programs.iter().map(|name| (built.join(name), Path::new("bin").join(stage).join(name))));
+    if *stage == "worker" {
+        wanted.push((runtimes::onnxruntime(&cache, machine), "lib/libonnxruntime.so".into()));
+        wanted.push((runtimes::litert(&cache, machine), "lib/libLiteRt.so".into()));
     }
-    wanted.push((runtimes::onnxruntime(&cache, machine), "lib/libonnxruntime.so".into()));
-    wanted.push((runtimes::litert(&cache, machine), "lib/libLiteRt.so".into()));
-    if arch == "amd64" {
+    if !qemu.is_empty() {
         firmware::build()?;
         for entry in fs::read_dir(environment::firmware_dir()?)? {
             let path = entry?.path();
@@ -36,6 +34,7 @@ pub fn stage(arch: &str) -> Result<PathBuf> {
             }
         }
     }
+    // The Dockerfile copies all of them, into every stage before the wanted one too.
     for folder in ["bin/control-plane", "bin/worker", "lib", "firmware"] {
         fs::create_dir_all(dir.join(folder))?;
     }
