@@ -9,6 +9,7 @@ pub mod accuracy;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;
+pub mod cortex_m;
 pub mod error;
 pub mod inspect;
 pub mod job;

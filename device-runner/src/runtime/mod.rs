@@ -5,6 +5,7 @@
 
 mod onnx;
 mod litert;
+mod cortex;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -106,8 +107,9 @@ pub fn open(spec: &EngineSpec, model: Vec<u8>) -> Result<Box<dyn Engine>, Failur
     match spec {
         EngineSpec::Onnx { library, threads } => Ok(Box::new(onnx::Onnx::open(library, *threads, &model)?)),
         EngineSpec::LiteRt { library, threads } => Ok(Box::new(litert::LiteRt::open(library, *threads, model)?)),
-        EngineSpec::CortexM { .. } => {
-            Err(Failure::bad_input("UnsupportedTarget", "this runner has no Cortex-M backend"))
+        EngineSpec::CortexM { machine, icount_shift, firmware, qemu, parallel } => {
+            let (firmware, qemu) = (firmware.clone(), qemu.clone());
+            Ok(Box::new(cortex::CortexM::open(machine, *icount_shift, firmware, qemu, *parallel, model)?))
         }
     }
 }
@@ -146,6 +148,10 @@ pub fn check_format(bytes: &[u8], tflite: bool, path: &Path) -> Result<(), Failu
     match (tflite, bytes.get(4..8) == Some(b"TFL3")) {
         (true, false) => corrupt("a .tflite has TFL3 at byte 4"),
         (false, true) => corrupt("it is a .tflite, but an ONNX model was expected"),
-        _ => Ok(()),
+        (true, true) => match edgeyard_tflite::read(bytes) {
+            Ok(_) | Err(edgeyard_tflite::ReadError::Unsupported { .. }) => Ok(()),
+            Err(error) => corrupt(&error.to_string()),
+        },
+        (false, false) => Ok(()),
     }
 }

@@ -35,7 +35,8 @@ pub struct Onnx {
 
 fn refused<R>(error: ort::Error<R>) -> Failure {
     let message = error.to_string();
-    let reason = if message.contains("Protobuf parsing failed") || message.contains("INVALID_PROTOBUF") {
+    // The same fault comes as status INVALID_PROTOBUF or as FAIL with this text.
+    let reason = if message.to_lowercase().contains("protobuf parsing failed") {
         "CorruptModel"
     } else {
         "ModelRefused"

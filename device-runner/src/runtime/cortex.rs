@@ -1,0 +1,185 @@
+//! Cortex-M firmware in QEMU as an engine. Several emulators share the work where outputs on many inputs are asked for;
+//! instructions are counted on the first one alone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{Counted, Engine, ModelInfo};
+use crate::clock;
+use crate::cortex_m::{self, CortexMError, DType, Emulator, Machine};
+use crate::error::Failure;
+use crate::lane::protocol::McuMemory;
+use crate::tensor::{Element, TensorInfo};
+
+/// Fewer inputs than this for each emulator do not pay for starting it.
+const LEAST_SHARE: usize = 32;
+
+/// A model in one or more emulated microcontrollers.
+pub struct CortexM {
+    machine: Machine,
+    model: Vec<u8>,
+    parallel: usize,
+    emulators: Vec<Emulator>,
+    info: ModelInfo,
+    operators: Vec<String>,
+    input: Vec<i8>,
+    output: Vec<u8>,
+}
+
+fn failure(error: CortexMError) -> Failure {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    match error {
+        CortexMError::Refused(_) => {
+            Failure::bad_input("ModelRefused", format!("the firmware does not take the model: {message}"))
+        }
+        CortexMError::Limit { .. } => Failure::bad_input("ModelTooLarge", message),
+        CortexMError::NotTflite(_) => Failure::bad_input("CorruptModel", message),
+        CortexMError::IcountShift { .. } | CortexMError::WrongFirmware { .. } => {
+            Failure::bad_input("UnsupportedMachine", message)
+        }
+        CortexMError::InputLength { .. } => Failure::bad_input("DatasetDoesNotFit", message),
+        CortexMError::NotConfigured { .. }
+        | CortexMError::QemuMissing { .. }
+        | CortexMError::QemuTooOld { .. }
+        | CortexMError::FirmwareMissing { .. } => Failure::infrastructure("RuntimeMissing", message),
+        CortexMError::Fault(_) | CortexMError::Ended { .. } => Failure::infrastructure("RuntimeCrashed", message),
+        CortexMError::NothingLoaded | CortexMError::Hang { .. } | CortexMError::Protocol(_) | CortexMError::Io(_) => {
+            Failure::infrastructure("EmulatorFailed", message)
+        }
+    }
+}
+
+impl CortexM {
+    /// Starts an emulator and loads a model.
+    pub fn open(
+        name: &str,
+        icount_shift: u8,
+        firmware: PathBuf,
+        qemu: PathBuf,
+        parallel: usize,
+        model: Vec<u8>,
+    ) -> Result<Self, Failure> {
+        let machine = Machine { name: name.into(), icount_shift, firmware, qemu };
+        let mut emulator = Emulator::start(&machine).map_err(failure)?;
+        let loaded = emulator.load(&model).map_err(failure)?;
+        let settings = [("machine", name.to_owned()), ("icountShift", icount_shift.to_string())];
+        let info = ModelInfo {
+            inputs: loaded.inputs.iter().map(describe).collect(),
+            outputs: loaded.outputs.iter().map(describe).collect(),
+            runtime: "edgeyard-firmware".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            settings: settings.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
+        };
+        Ok(Self {
+            machine,
+            model,
+            parallel: parallel.max(1),
+            emulators: vec![emulator],
+            info,
+            operators: loaded.ops,
+            input: Vec::new(),
+            output: Vec::new(),
+        })
+    }
+
+    fn grow(&mut self, wanted: usize) -> Result<(), Failure> {
+        while self.emulators.len() < wanted {
+            let mut emulator = Emulator::start(&self.machine).map_err(failure)?;
+            emulator.load(&self.model).map_err(failure)?;
+            self.emulators.push(emulator);
+        }
+        Ok(())
+    }
+}
+
+fn signed(bytes: &[u8]) -> Vec<i8> {
+    bytes.iter().map(|byte| *byte as i8).collect()
+}
+
+impl Engine for CortexM {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn set_input(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.input = signed(bytes);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        self.output = self.emulators[0].infer(&self.input).map_err(failure)?.outputs;
+        Ok(())
+    }
+
+    fn outputs(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        out.extend_from_slice(&self.output);
+        Ok(())
+    }
+
+    fn infer_all(&mut self, inputs: &[&[u8]], out: &mut Vec<u8>) -> Result<u64, Failure> {
+        self.grow((inputs.len() / LEAST_SHARE).clamp(1, self.parallel))?;
+        let inputs: Vec<Vec<i8>> = inputs.iter().map(|input| signed(input)).collect();
+        let share = inputs.len().div_ceil(self.emulators.len()).max(1);
+        let parts: Vec<Result<Vec<cortex_m::Inference>, CortexMError>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = inputs
+                .chunks(share)
+                .zip(&mut self.emulators)
+                .map(|(part, emulator)| scope.spawn(|| emulator.infer_all(part.iter().map(Vec::as_slice))))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or(Err(CortexMError::Protocol("a thread of the emulation panicked")))
+                })
+                .collect()
+        });
+        for part in parts {
+            for inference in part.map_err(failure)? {
+                out.extend(inference.outputs);
+            }
+        }
+        Ok(clock::now())
+    }
+
+    fn count(&mut self, inputs: &[&[u8]]) -> Result<Counted, Failure> {
+        let mut counted = Counted::default();
+        for input in inputs {
+            let inference = self.emulators[0].infer(&signed(input)).map_err(failure)?;
+            if counted.instructions.is_empty() {
+                let by_operator = inference.per_op.iter().copied();
+                let name = |index: usize| self.operators.get(index).cloned().unwrap_or_default();
+                counted.operators = by_operator.enumerate().map(|(index, n)| (name(index), n)).collect();
+            }
+            counted.instructions.push(inference.instructions);
+        }
+        let memory = self.emulators[0].memory().map_err(failure)?;
+        counted.memory = McuMemory {
+            flash_bytes: memory.flash_bytes,
+            arena_bytes: memory.arena_bytes,
+            stack_bytes: memory.stack_bytes,
+            io_bytes: memory.io_bytes,
+            ram_bytes: memory.ram_bytes,
+        };
+        Ok(counted)
+    }
+}
+
+fn describe(tensor: &cortex_m::TensorInfo) -> TensorInfo {
+    let quantized = tensor.scale != 0.0;
+    TensorInfo {
+        name: tensor.name.clone(),
+        element: match tensor.dtype {
+            DType::Int8 => Element::I8,
+            DType::Int32 => Element::I32,
+            DType::Float32 => Element::F32,
+        },
+        shape: tensor.shape.clone(),
+        scale: quantized.then_some(tensor.scale),
+        zero_point: quantized.then_some(i64::from(tensor.zero_point)),
+    }
+}
