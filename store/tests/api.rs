@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Options, START, TOKEN, TestStore, bytes, reason, refused};
+use common::{Options, START, TOKEN, TestStore, bytes, http, reason, refused};
 use edgeyard_artifact::grant::Claims;
 use edgeyard_artifact::{Bearer, Descriptor, ErrorBody, ErrorClass, ResultFilter, digest_of};
 use edgeyard_store::quota::Quotas;
@@ -46,7 +46,7 @@ async fn an_empty_blob_is_a_blob() {
 #[tokio::test]
 async fn statuses_headers_and_ranges() {
     let store = TestStore::start().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let text = "0123456789";
     let digest = digest_of(text);
     let url = format!("{}/v1/namespaces/vision/blobs/{digest}", store.url);
@@ -79,7 +79,7 @@ async fn statuses_headers_and_ranges() {
 #[tokio::test]
 async fn wrong_bytes_are_refused_and_leave_nothing() {
     let store = TestStore::start().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let digest = digest_of("right");
     let url = |name: &str| format!("{}/v1/namespaces/vision/blobs/{name}", store.url);
     // More than one part, so that something was staged.
@@ -145,8 +145,7 @@ async fn without_a_good_token_nothing_is_told() {
         assert_eq!(reason(client.get_blob("vision", &digest_of("x")).await), refused(401, "Unauthorized"));
         assert_eq!(reason(client.put_result("vision", "run", 1, RECORD, "{}").await), refused(401, "Unauthorized"));
     }
-    let answer = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = answer.get(format!("{}/v1/namespaces/vision/results", store.url)).send().await.unwrap();
+    let answer = http().get(format!("{}/v1/namespaces/vision/results", store.url)).send().await.unwrap();
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.headers()["www-authenticate"], "Bearer");
     assert!(answer.json::<ErrorBody>().await.unwrap().message.contains("kubectl create token"));
@@ -167,7 +166,7 @@ async fn results_are_kept_byte_for_byte_once() {
     let client = store.client();
     // Spaces and order of keys must survive.
     let body = "{ \"metadata\": {\"name\": \"mnist\"},\n \"b\": 1, \"a\": 2 }";
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let url = format!("{}/v1/namespaces/vision/results/run-1/1", store.url);
     let put = |text: &'static str| http.put(&url).bearer_auth(TOKEN).header("content-type", RECORD).body(text);
     let first = put(body).send().await.unwrap();
@@ -209,7 +208,7 @@ async fn listing_filters_and_is_newest_first() {
     let all = client.list_results("vision", &ResultFilter::default()).await.unwrap().items;
     assert_eq!((all[0].name.as_str(), all[0].attempt), ("a", 1));
     assert_eq!(all[2].created_at, rfc3339(START));
-    assert_eq!(all[2].created_at, "2026-09-21T13:33:20Z");
+    assert_eq!(all[2].created_at, "2026-09-21T14:13:20Z");
     assert!(client.list_results("speech", &ResultFilter::default()).await.unwrap().items.is_empty());
     let unlimited = client.list_results("vision", &ResultFilter { limit: Some(0), ..Default::default() }).await;
     assert_eq!(reason(unlimited), refused(400, "InvalidQuery"));
@@ -256,7 +255,7 @@ async fn a_full_namespace_answers_507_and_keeps_what_it_has() {
     assert_eq!(reason(client.put_result("vision", "run", 1, RECORD, "{}").await), refused(507, "QuotaExceeded"));
     assert_eq!(client.get_blob("vision", &first.digest).await.unwrap(), bytes(200, 1));
     // Without a length the limit holds as well.
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let large = bytes(300, 4);
     let url = format!("{}/v1/namespaces/vision/blobs/{}", store.url, digest_of(&large));
     let pieces: Vec<_> = large.chunks(60).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
@@ -284,7 +283,7 @@ async fn pins_check_their_body() {
     client.pin("vision", "mo-1", &[digest_of("x")]).await.unwrap();
     client.unpin("vision", "mo-1").await.unwrap();
     client.unpin("vision", "mo-1").await.unwrap();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let url = format!("{}/v1/namespaces/vision/pins/mo-1", store.url);
     for wrong in ["{}", "{\"digests\":[\"x\"]}", "[]", "{\"digests\":[],\"more\":1}"] {
         let answer = http.put(&url).bearer_auth(TOKEN).body(wrong).send().await.unwrap();
@@ -297,7 +296,7 @@ async fn pins_check_their_body() {
 async fn health_metrics_the_page_and_unknown_paths() {
     let store = TestStore::start().await;
     store.client().put_blob("vision", vec![0; 1234], "x/y").await.unwrap();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let get = async |path: &str| {
         let answer = http.get(format!("{}{path}", store.url)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

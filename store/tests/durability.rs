@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use common::{START, TOKEN, bytes, clock};
+use common::{START, TOKEN, bytes, clock, http};
 use edgeyard_artifact::grant::{self, Claims};
 use edgeyard_artifact::{Bearer, Client, ResultFilter, StoreAccess, digest_of};
 use edgeyard_store::fsck::fsck;
@@ -30,10 +30,14 @@ struct Process {
 
 impl Process {
     fn start(folder: &Path, more: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", folder, more)
+    }
+
+    fn start_at(address: &str, folder: &Path, more: &[&str]) -> Self {
         let token = folder.join("token");
         std::fs::write(&token, TOKEN).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_edgeyard-store"));
-        command.args(["--log-format", "json", "serve", "--listen", "127.0.0.1:0", "--static-token"]).arg(token);
+        command.args(["--log-format", "json", "serve", "--listen", address, "--static-token"]).arg(token);
         command.arg("--data").arg(folder.join("data")).args(more).env("EDGEYARD_LOG", "info");
         if !more.contains(&"--tls-cert") {
             command.arg("--insecure");
@@ -88,6 +92,7 @@ fn staged(data: &Path) -> usize {
 
 /// Sends the head and `sent` bytes of a blob of `length` bytes, and waits until the store has taken them.
 async fn half_an_upload(store: &Process, blob: &[u8], sent: usize) -> tokio::net::TcpStream {
+    let before = received(store).await;
     let mut stream = tokio::net::TcpStream::connect(&store.address).await.unwrap();
     let head = format!(
         "PUT /v1/namespaces/vision/blobs/{} HTTP/1.1\r\nhost: store\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {}\r\n\r\n",
@@ -97,14 +102,15 @@ async fn half_an_upload(store: &Process, blob: &[u8], sent: usize) -> tokio::net
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&blob[..sent]).await.unwrap();
     stream.flush().await.unwrap();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let line = format!("edgeyard_store_received_bytes_total {sent}\n");
-    loop {
-        let metrics = http.get(format!("http://{}/metrics", store.address)).send().await.unwrap();
-        if metrics.text().await.unwrap().contains(&line) {
-            return stream;
-        }
-    }
+    while received(store).await < before + sent as u64 {}
+    stream
+}
+
+/// Bytes of blobs and results that the store has taken since it started.
+async fn received(store: &Process) -> u64 {
+    let metrics = http().get(format!("http://{}/metrics", store.address)).send().await.unwrap().text().await.unwrap();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("edgeyard_store_received_bytes_total "));
+    value.unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -144,7 +150,7 @@ async fn a_client_waits_for_a_store_that_is_killed_and_comes_back() {
     assert!(matches!(refused, edgeyard_artifact::ClientError::Unreachable { .. }), "{refused}");
     let waiting = tokio::spawn(async move { patient.put_blob("vision", vec![1, 2, 3], "x/y").await });
     // The same port again, as a Service keeps its address.
-    let again = Process::start(folder.path(), &["--listen", &address]);
+    let again = Process::start_at(&address, folder.path(), &[]);
     let made = waiting.await.unwrap().unwrap();
     assert!(again.client().has_blob("vision", &made.digest).await.unwrap());
 }

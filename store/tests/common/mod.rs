@@ -115,6 +115,13 @@ impl TestStore {
     }
 }
 
+/// Plain HTTP, to see what the client hides.
+pub fn http() -> reqwest::Client {
+    // Fails only if another test has installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 /// What a refused call was refused for.
 pub fn reason<T: std::fmt::Debug>(result: Result<T, edgeyard_artifact::ClientError>) -> (u16, String) {
     match result.unwrap_err() {

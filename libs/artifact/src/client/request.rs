@@ -203,18 +203,13 @@ fn jitter(pause: Duration) -> Duration {
     pause / 2 + pause * u32::from(byte[0]) / 512
 }
 
-fn certificate_is_refused(error: &reqwest::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        // rustls is wrapped in io::Error, whose `source` skips the error it wraps.
-        let io = inner.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
-        let tls = inner.downcast_ref().or_else(|| io.and_then(|e| e.downcast_ref()));
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
-        }
-        source = inner.source();
+/// Whether rustls refused the certificate. `io::Error` wraps it twice, and its `source` skips what it wraps.
+fn certificate_is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+        return true;
     }
-    false
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    wrapped.is_some_and(|inner| certificate_is_refused(inner)) || error.source().is_some_and(certificate_is_refused)
 }
 
 #[cfg(test)]
