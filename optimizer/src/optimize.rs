@@ -21,7 +21,7 @@ use crate::evaluate::{Comparison, Samples, compare};
 use crate::ir::{self, Dim, Model};
 use crate::lower::{Int8Io, Mode, to_tflite};
 use crate::quantize::{Element, QdqOptions, half_weights, quantize};
-use crate::runtime::{LiteRt, OnnxRuntime, Runner, RuntimeError};
+use crate::runtime::{LiteRt, Micro, OnnxRuntime, Runner, RuntimeError};
 use crate::simplify::{Shapes, explicit_padding, simplify, to_opset_13};
 use crate::target::{Int8Rules, Integer, InterfaceType, Recipe, RuntimeKind, Target};
 
@@ -268,11 +268,11 @@ impl<'a> Work<'a> {
                     let runner = |litert: LiteRt| litert.runner(&artifact, &sample, 1);
                     (VerificationLevel::Executed, litert.describe(), Box::new(move || runner(litert)))
                 }
-                RuntimeKind::TfliteMicro => {
-                    let litert = LiteRt::load()?;
-                    let runner = |litert: LiteRt| litert.runner(&artifact, &sample, 1);
-                    (VerificationLevel::Linted, litert.describe(), Box::new(move || runner(litert)))
-                }
+                RuntimeKind::TfliteMicro => (
+                    VerificationLevel::Executed,
+                    Micro::describe(),
+                    Box::new(|| Micro::runner(&artifact, &sample)),
+                ),
             };
         let mut step = self.step("Evaluate", "running source and artefact on the same samples");
         let found = compare(&source, &*artifact_runner, &samples, &mut step)?;
@@ -291,12 +291,7 @@ impl<'a> Work<'a> {
         if peak.is_none() {
             unavailable.insert("peakMemoryBytes".to_owned(), "the system does not tell".to_owned());
         }
-        let details = match level {
-            VerificationLevel::Linted => format!(
-                "lowered by the runtime's rules; LiteRT, not the runtime itself, ran it on {data}, beside the source"
-            ),
-            _ => format!("ran on {data}, beside the source in {}", self.runtime.describe()),
-        };
+        let details = format!("ran on {data}, beside the source in {}", self.runtime.describe());
         let Request { name, variant, target, passes, .. } = self.request;
         let report = Report {
             schema_version: REPORT_VERSION.to_owned(),

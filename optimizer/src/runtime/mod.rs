@@ -1,13 +1,15 @@
-//! The runtimes that models are run in: ONNX Runtime for sources and ONNX artefacts, LiteRT for .tflite. Both are
-//! loaded at run time from the library that an environment variable names. A [`Runner`] takes samples as the source
-//! model takes them, whatever the artefact's own types and layout are.
+//! The runtimes that models are run in: ONNX Runtime for sources and ONNX artefacts, LiteRT for .tflite, both loaded at
+//! run time from the library that an environment variable names; and the firmware's engine for microcontrollers. A
+//! [`Runner`] takes samples as the source model takes them, whatever the artefact's own types and layout are.
 
 mod litert;
+mod micro;
 mod onnxruntime;
 
 use thiserror::Error;
 
 pub use litert::LiteRt;
+pub use micro::Micro;
 pub use onnxruntime::{Observed, OnnxRuntime, Session};
 
 /// Names the file of ONNX Runtime's library.
