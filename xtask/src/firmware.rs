@@ -1,6 +1,5 @@
 //! `cargo xtask firmware`: one ELF for each emulated board, as `hardware-lab/firmware/machines.toml` lists them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,24 +17,22 @@ struct Machines {
     machine: Vec<Machine>,
 }
 
-/// One board: what to build for it.
+/// One board: what to build for it. Its name is also the feature that selects its memory map and clock.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Machine {
     /// The name QEMU knows it by; the ELF is called after it.
     name: String,
-    package: String,
-    /// Binary of the package; its only one when absent.
-    bin: Option<String>,
+    /// The core, for people.
+    core: String,
     target: String,
-    #[serde(default)]
-    features: Vec<String>,
+    /// Compiler flags of this board alone, such as its exact core.
     #[serde(default)]
     rustflags: Vec<String>,
-    /// Further environment for the build (a linker script, a clock).
-    #[serde(default)]
-    env: BTreeMap<String, String>,
 }
+
+/// The one package that all boards share.
+const PACKAGE: &str = "edgeyard-firmware";
 
 /// Runs `cargo xtask firmware`.
 ///
@@ -61,7 +58,7 @@ pub fn build() -> Result<Vec<String>> {
     machines
         .iter()
         .map(|machine| {
-            let elf = step(&format!("firmware for {}", machine.name), || one(machine, &source))?;
+            let elf = step(&format!("firmware for {} ({})", machine.name, machine.core), || one(machine, &source))?;
             let place = out.join(format!("{}.elf", machine.name));
             // Renamed into place: a running emulator keeps the old file.
             let new = out.join(format!(".{}.new", machine.name));
@@ -73,20 +70,16 @@ pub fn build() -> Result<Vec<String>> {
 }
 
 fn one(machine: &Machine, source: &Path) -> Result<std::path::PathBuf> {
-    let Machine { name, package, bin, target, features, rustflags, env } = machine;
+    let Machine { name, core: _, target, rustflags } = machine;
     // A folder for each board: its linker script and flags differ, the names of its outputs do not.
     let folder = layout::cargo_target()?.join("firmware-build").join(name);
     let mut cargo = cargo(source);
-    cargo.args(["build", "--release", "--package", package, "--target", target, "--target-dir"]).arg(&folder).envs(env);
-    if let Some(bin) = bin {
-        cargo.args(["--bin", bin]);
-    }
-    if !features.is_empty() {
-        cargo.args(["--features", &features.join(",")]);
-    }
+    cargo
+        .args(["build", "--release", "--package", PACKAGE, "--target", target, "--features", name, "--target-dir"])
+        .arg(&folder);
     if !rustflags.is_empty() {
         cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\u{1f}"));
     }
     quiet(&mut cargo)?;
-    Ok(folder.join(target).join("release").join(bin.as_ref().unwrap_or(package)))
+    Ok(folder.join(target).join("release").join(PACKAGE))
 }

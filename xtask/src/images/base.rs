@@ -30,19 +30,11 @@ pub fn ensure(arch: &str) -> Result<String> {
         let work = tempfile::tempdir()?;
         let sources = sources()?;
         quiet(
-            cmd(
-                "mmdebstrap",
-                [
-                    &format!("--variant={variant}"),
-                    &format!("--include={include}"),
-                    &format!("--architectures={arch}"),
-                    "--skip=check/chroot,check/qemu",
-                    "--quiet",
-                    "bookworm",
-                ],
-            )
-            .arg(work.path().join("base.tar"))
-            .arg(sources),
+            cmd("mmdebstrap", ["--quiet", &format!("--architectures={arch}")])
+                .args(options)
+                .arg("bookworm")
+                .arg(work.path().join("base.tar"))
+                .arg(sources),
         )?;
         fs::write(
             work.path().join("Dockerfile"),
