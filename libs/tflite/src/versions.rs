@@ -117,8 +117,7 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         | Op::EXP
         | Op::ABS
         | Op::L2_NORMALIZATION
-        | Op::SPACE_TO_DEPTH
-        | Op::DEPTH_TO_SPACE => plain,
+        | Op::SPACE_TO_DEPTH => plain,
         _ => 1,
     }
 }

@@ -159,7 +159,10 @@ impl Draft {
         origin: Option<&str>,
     ) -> TensorId {
         let output = self.computed(shape, origin);
-        if let Some(&first) = inputs.first() {
+        // Lists of axes and sizes may come before what is computed with.
+        if !inputs.iter().any(|&input| self.tensors[input].dtype == TensorType::Float32)
+            && let Some(&first) = inputs.first()
+        {
             self.tensors[output].dtype = self.tensors[first].dtype;
         }
         let inputs = inputs.iter().copied().map(Some).collect();

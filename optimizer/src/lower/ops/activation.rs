@@ -62,24 +62,16 @@ pub(super) fn clip(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         if upper >= f32::MAX { f32::INFINITY } else { upper },
     );
     let fusable = match (lower, upper) {
-        (0.0, f32::INFINITY) => Some((Activation::Relu, Some(BuiltinOp::RELU))),
-        (0.0, 6.0) => Some((Activation::Relu6, Some(BuiltinOp::RELU6))),
-        (-1.0, 1.0) => Some((Activation::ReluN1To1, None)),
+        (0.0, f32::INFINITY) => return relu(walk),
+        (0.0, 6.0) => Some(Activation::Relu6),
+        (-1.0, 1.0) => Some(Activation::ReluN1To1),
         _ => None,
     };
-    if let Some((activation, alone)) = fusable {
-        if walk.fuse(activation)? {
-            return Ok(());
-        }
-        if let Some(op) = alone {
-            return unary(walk, op, true);
-        }
+    if let Some(activation) = fusable
+        && walk.fuse(activation)?
+    {
+        return Ok(());
     }
-    clamp(walk, lower, upper)
-}
-
-/// A clamp of the node's input to any interval.
-fn clamp(walk: &mut Walk<'_>, lower: f32, upper: f32) -> Result<(), LowerError> {
     let x = walk.operand(0)?;
     let output = clamped(walk, &x, lower, upper);
     walk.define_as(0, output);

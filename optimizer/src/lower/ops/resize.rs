@@ -11,27 +11,29 @@ use super::select;
 pub(super) fn resize(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.operand(0)?;
     let node = walk.node();
-    let dims = walk.shape(node.output())?;
     let Some(axes) = Layout::channels_last(x.dims.len()).filter(|_| x.dims.len() == 4) else {
         return Err(walk.refuse(format!("its input has {} dimensions", x.dims.len()), "only images are resized"));
     };
+    let upsample = node.op_type == "Upsample";
+    let scales = scales(walk, upsample)?;
+    let dims = sizes(walk, &x.dims, scales.as_deref())?;
     if dims[..2] != x.dims[..2] {
         return Err(walk.refuse("it resizes batch or channels", "only height and width are resized"));
     }
     if node.int("antialias", 0) != 0 {
         return Err(walk.refuse("it is antialiased", "export without antialiasing"));
     }
-    let upsample = node.op_type == "Upsample";
     let transform = node.string("coordinate_transformation_mode").unwrap_or(if upsample {
         "asymmetric"
     } else {
         "half_pixel"
     });
-    let scales = scales(walk, upsample)?;
     for axis in [2, 3] {
         // Coordinates follow the given scale, which TFLite derives from the sizes: they have to agree.
         let derived = dims[axis] as f32 / x.dims[axis] as f32;
-        if scales.as_ref().is_some_and(|scales| (scales[axis] - derived).abs() > 1e-5 * derived) {
+        // Scales for some axes only are checked by the sizes they gave.
+        let given = scales.as_ref().filter(|scales| scales.len() == 4).map(|scales| scales[axis]);
+        if given.is_some_and(|scale| (scale - derived).abs() > 1e-5 * derived) {
             return Err(walk.refuse("its scales do not give whole sizes", "export it with sizes instead of scales"));
         }
     }
@@ -59,15 +61,48 @@ pub(super) fn resize(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     }
 }
 
+/// The resulting shape, from sizes or scales.
+fn sizes(walk: &Walk<'_>, dims: &[usize], scales: Option<&[f32]>) -> Result<Vec<usize>, LowerError> {
+    if walk.node().int("keep_aspect_ratio_policy", 0) != 0 || walk.node().string("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") {
+        return Err(walk.refuse("it keeps an aspect ratio", "export it with the sizes it gives"));
+    }
+    let partial = match walk.node().ints("axes") {
+        Some(axes) => axes.iter().map(|&axis| super::axis(walk, axis, dims.len())).collect::<Result<Vec<_>, _>>()?,
+        None => (0..dims.len()).collect(),
+    };
+    let mut result = dims.to_vec();
+    let given = match scales {
+        Some(_) => None,
+        None => walk.integers(3, "sizes")?,
+    };
+    match (scales, given) {
+        (Some(scales), _) if scales.len() == partial.len() => {
+            for (&axis, scale) in partial.iter().zip(scales) {
+                result[axis] = (dims[axis] as f32 * scale).floor() as usize;
+            }
+        }
+        (None, Some(sizes)) if sizes.len() == partial.len() => {
+            for (&axis, &size) in partial.iter().zip(&sizes) {
+                result[axis] = usize::try_from(size).unwrap_or(0);
+            }
+        }
+        _ => return Err(walk.refuse("it has neither sizes nor scales for its axes", "repair the model")),
+    }
+    if result.contains(&0) {
+        return Err(walk.refuse("its result is empty", "repair the model"));
+    }
+    Ok(result)
+}
+
 fn scales(walk: &Walk<'_>, upsample: bool) -> Result<Option<Vec<f32>>, LowerError> {
     let index = if upsample { 1 } else { 2 };
     let Some(name) = walk.node().input(index) else {
-        return Ok(walk.node().floats("scales").map(<[f32]>::to_vec).filter(|scales| scales.len() == 4));
+        return Ok(walk.node().floats("scales").map(<[f32]>::to_vec));
     };
     let (_, scales) = walk
         .optional_floats(name)
         .ok_or_else(|| walk.refuse("its scales are computed at run time", "make them constants"))?;
-    Ok(Some(scales).filter(|scales| scales.len() == 4))
+    Ok(Some(scales).filter(|scales| !scales.is_empty()))
 }
 
 /// Nearest neighbour: RESIZE_NEAREST_NEIGHBOR where one of its rules picks the same pixels, gathers otherwise.

@@ -30,7 +30,6 @@ pub(super) fn of(draft: &Draft, op: &Op, known: impl Fn(TensorId) -> Option<Rang
             Range { min: a.min - b.max, max: a.max - b.min }
         }
         BuiltinOp::RELU => Range { min: input(0)?.min.max(0.0), max: input(0)?.max.max(0.0) },
-        BuiltinOp::RELU6 => Range { min: input(0)?.min.clamp(0.0, 6.0), max: input(0)?.max.clamp(0.0, 6.0) },
         BuiltinOp::MEAN | BuiltinOp::QUANTIZE => input(0)?,
         BuiltinOp::FULLY_CONNECTED => fully_connected(draft, op, input(0)?)?,
         _ => return None,

@@ -19,6 +19,10 @@ pub(in super::super) fn expand_clamps(draft: &mut Draft) {
 
 fn expand(draft: &mut Draft, clamp: &Op) {
     let (lower, upper) = clamp.clamp;
+    if (lower, upper) == (0.0, 6.0) {
+        draft.ops.push(Op { op: BuiltinOp::RELU6, clamp: (0.0, 0.0), ..clamp.clone() });
+        return;
+    }
     let mut bounds = Vec::new();
     if lower != f32::NEG_INFINITY {
         bounds.push((BuiltinOp::MAXIMUM, lower));

@@ -23,7 +23,6 @@ pub(super) fn has_int8_kernel(op: Op) -> bool {
                 | Op::MEAN
                 | Op::SUM
                 | Op::RELU
-                | Op::RELU6
                 | Op::LEAKY_RELU
                 | Op::PRELU
                 | Op::HARD_SWISH
@@ -62,6 +61,8 @@ pub(super) fn keeps_scale(op: Op) -> bool {
             | Op::DEPTH_TO_SPACE
             | Op::REDUCE_MAX
             | Op::REDUCE_MIN
+            // TensorFlow Lite Micro clamps the integers as they are.
+            | Op::RELU6
     )
 }
 

@@ -1,0 +1,245 @@
+//! Builds small ONNX models, lowers them in every mode and asks onnxruntime, LiteRT and TensorFlow Lite Micro, through
+//! a Python script, how well the results agree.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use edgeyard_optimizer::ir::{Attribute, DataType, Graph, Model, Node, Tensor, Value};
+use edgeyard_optimizer::lower::{Int8Io, Mode, Range, Ranges, to_tflite};
+use edgeyard_optimizer::simplify::{Shapes, simplify};
+
+/// A model and what is expected of its lowered forms.
+pub struct Case {
+    pub name: String,
+    pub model: Model,
+    /// Least signal-to-noise ratio of int8 against float, in dB; none if int8 cannot be.
+    pub int8: Option<f64>,
+    /// Largest difference in integers between LiteRT's optimised kernels and TensorFlow Lite Micro.
+    pub steps: u64,
+    /// LiteRT's reference kernels compute the operator, and correctly.
+    pub reference: bool,
+    /// The operators expected in the float file, in order, where they matter.
+    pub operators: Option<Vec<&'static str>>,
+    seed: u64,
+}
+
+/// What the runtimes said about one case.
+#[derive(Debug, serde::Deserialize)]
+pub struct Verdict {
+    error: Option<String>,
+    #[serde(default)]
+    float_error: f64,
+    #[serde(default)]
+    half_sqnr: f64,
+    #[serde(default)]
+    int8_sqnr: f64,
+    #[serde(default)]
+    micro_sqnr: f64,
+    #[serde(default)]
+    reference_steps: Option<u64>,
+    #[serde(default)]
+    optimised_steps: u64,
+}
+
+pub fn case(name: &str) -> Case {
+    let mut graph = Graph::default();
+    graph.name = "test".into();
+    graph.opset = 17;
+    let model = Model { ir_version: 8, opsets: BTreeMap::from([(String::new(), 17)]), graph, rest: Vec::new() };
+    let seed = name.bytes().fold(1469598103934665603_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(1099511628211));
+    Case { name: name.to_owned(), model, int8: Some(30.0), steps: 1, reference: true, operators: None, seed }
+}
+
+impl Case {
+    pub fn opset(mut self, opset: i64) -> Self {
+        self.model.graph.opset = opset;
+        self.model.opsets.insert(String::new(), opset);
+        self
+    }
+
+    pub fn input(mut self, name: &str, shape: &[usize]) -> Self {
+        self.model.graph.inputs.push(Value::fixed(name, DataType::F32, shape));
+        self
+    }
+
+    /// Random values, about normal with deviation 0.5.
+    pub fn weights(self, name: &str, shape: &[usize]) -> Self {
+        self.spread(name, shape, 0.5, 0.0)
+    }
+
+    /// Random values, about normal.
+    pub fn spread(mut self, name: &str, shape: &[usize], deviation: f32, mean: f32) -> Self {
+        let values = (0..shape.iter().product()).map(|_| self.normal() * deviation + mean).collect();
+        self.floats(name, shape, values)
+    }
+
+    pub fn floats(mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Self {
+        self.model.graph.initializers.insert(name.into(), Tensor::f32(shape, values));
+        self
+    }
+
+    pub fn ints(mut self, name: &str, values: &[i64]) -> Self {
+        self.model.graph.initializers.insert(name.into(), Tensor::i64(&[values.len()], values.to_vec()));
+        self
+    }
+
+    pub fn node(mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute)]) -> Self {
+        let mut node = Node::new(op, &format!("{op}_{output}"), inputs, &output.split(',').collect::<Vec<_>>());
+        for (name, value) in attributes {
+            node = node.with(name, value.clone());
+        }
+        self.model.graph.nodes.push(node);
+        self
+    }
+
+    pub fn output(mut self, name: &str) -> Self {
+        let value = Value { name: name.into(), dtype: DataType::F32, shape: Vec::new(), has_shape: false };
+        self.model.graph.outputs.push(value);
+        self
+    }
+
+    pub fn int8(mut self, least: f64) -> Self {
+        self.int8 = Some(least);
+        self
+    }
+
+    pub fn float_only(mut self) -> Self {
+        self.int8 = None;
+        self
+    }
+
+    pub fn steps(mut self, steps: u64) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// LiteRT's reference kernels are left out: they lack the operator, or get it wrong.
+    pub fn without_reference(mut self) -> Self {
+        self.reference = false;
+        self
+    }
+
+    pub fn operators(mut self, operators: &[&'static str]) -> Self {
+        self.operators = Some(operators.to_vec());
+        self
+    }
+
+    fn normal(&mut self) -> f32 {
+        let uniform = |seed: &mut u64| {
+            *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (*seed >> 40) as f32 / (1 << 24) as f32
+        };
+        (0..12).map(|_| uniform(&mut self.seed)).sum::<f32>() - 6.0
+    }
+}
+
+pub fn ints(values: &[i64]) -> Attribute {
+    Attribute::Ints(values.to_vec())
+}
+
+pub fn int(value: i64) -> Attribute {
+    Attribute::Int(value)
+}
+
+pub fn float(value: f32) -> Attribute {
+    Attribute::Float(value)
+}
+
+pub fn text(value: &str) -> Attribute {
+    Attribute::String(value.as_bytes().to_vec())
+}
+
+fn oracle(step: &str, folder: &Path) {
+    let python = std::env::var_os("EDGEYARD_PYTHON")
+        .expect("EDGEYARD_PYTHON is not set: run `cargo xtask setup`, then the tests by `cargo xtask test`");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lower/oracle.py");
+    let output = Command::new(python).arg(script).arg(step).arg(folder).output().expect("Python starts");
+    assert!(output.status.success(), "{step}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Lowers all cases in all modes and checks every promise; reports all that fail at once.
+pub fn check(cases: Vec<Case>) {
+    let mut folder = tempfile::tempdir().unwrap();
+    folder.disable_cleanup(std::env::var_os("EDGEYARD_KEEP_LOWERED").is_some());
+    let at = |name: &str, kind: &str| folder.path().join(format!("{name}.{kind}"));
+    let mut failures = Vec::new();
+    let mut lowered = Vec::new();
+    for mut case in cases {
+        std::fs::write(at(&case.name, "onnx"), case.model.to_bytes()).unwrap();
+        match simplify(&case.model.graph, &Shapes::Fixed(BTreeMap::new())) {
+            Ok(graph) => case.model.graph = graph,
+            Err(error) => {
+                failures.push(format!("{}: {error}", case.name));
+                continue;
+            }
+        }
+        std::fs::write(at(&case.name, "simple.onnx"), case.model.to_bytes()).unwrap();
+        lowered.push(case);
+    }
+    oracle("ranges", folder.path());
+    let calibrated: BTreeMap<String, BTreeMap<String, (f32, f32)>> = read(&folder.path().join("ranges.json"));
+    for case in &lowered {
+        let ranges: Ranges = calibrated[&case.name]
+            .iter()
+            .map(|(tensor, (min, max))| (tensor.clone(), Range { min: *min, max: *max }))
+            .collect();
+        let mut modes = vec![("f32.tflite", Mode::Float32), ("f16.tflite", Mode::Float16Weights)];
+        if case.int8.is_some() {
+            modes.push(("i8.tflite", Mode::Int8 { io: Int8Io::Int8 }));
+            modes.push(("i8f.tflite", Mode::Int8 { io: Int8Io::Float }));
+        }
+        for (kind, mode) in modes {
+            match to_tflite(&case.model.graph, mode, Some(&ranges)) {
+                Ok(lowered) => {
+                    let operators = sequence(&lowered.bytes);
+                    if let Some(expected) = &case.operators
+                        && mode == Mode::Float32
+                        && operators != *expected
+                    {
+                        failures.push(format!("{}: operators {operators:?}, expected {expected:?}", case.name));
+                    }
+                    std::fs::write(at(&case.name, kind), lowered.bytes).unwrap();
+                }
+                Err(error) => failures.push(format!("{} {kind}: {error}", case.name)),
+            }
+        }
+    }
+    oracle("check", folder.path());
+    let verdicts: BTreeMap<String, Verdict> = read(&folder.path().join("verdicts.json"));
+    for case in &lowered {
+        let verdict = &verdicts[&case.name];
+        if let Some(error) = &verdict.error {
+            failures.push(format!("{}: {error}", case.name));
+            continue;
+        }
+        let mut fail = |what: String| failures.push(format!("{}: {what}; {verdict:?}", case.name));
+        if verdict.float_error.is_nan() || verdict.float_error > 2e-5 {
+            fail("float32 differs from onnxruntime".into());
+        }
+        if verdict.half_sqnr < 50.0 {
+            fail("float16 weights lose too much".into());
+        }
+        let Some(least) = case.int8 else { continue };
+        if verdict.int8_sqnr < least || verdict.micro_sqnr < least {
+            fail(format!("int8 is below {least} dB"));
+        }
+        if case.reference && verdict.reference_steps != Some(0) {
+            fail("LiteRT's reference kernels and TensorFlow Lite Micro differ".into());
+        }
+        if verdict.optimised_steps > case.steps {
+            fail("LiteRT's optimised kernels and TensorFlow Lite Micro differ".into());
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The operators of a file, in order.
+pub fn sequence(file: &[u8]) -> Vec<String> {
+    let model = edgeyard_tflite::read(file).unwrap();
+    model.subgraphs[0].operators.iter().map(|operator| operator.code.builtin.to_string()).collect()
+}

@@ -1,0 +1,189 @@
+"""Runs lowered models beside their source, for the tests of lowering.
+
+`ranges FOLDER` writes what every tensor of the models takes on seeded inputs; `check FOLDER` runs what lowering made of
+them in LiteRT and TensorFlow Lite Micro and writes how far the results are from onnxruntime's and from one another.
+Each model is run in a process of its own: a runtime that crashes is a failure of that case only.
+"""
+import json
+import os
+import pathlib
+import sys
+import traceback
+import zlib
+
+import numpy as np
+import onnx
+import onnxruntime
+
+SAMPLES = 12
+
+
+def inputs_of(name, session):
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    shapes = [(i.name, [d if isinstance(d, int) else 1 for d in i.shape]) for i in session.get_inputs()]
+    return [{n: rng.standard_normal(s).astype(np.float32) for n, s in shapes} for _ in range(SAMPLES)]
+
+
+def session_of(model):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def ranges(folder, name):
+    model = onnx.load(folder / f"{name}.simple.onnx")
+    known = {o.name for o in model.graph.output}
+    for node in model.graph.node:
+        for output in node.output:
+            if output and output not in known:
+                model.graph.output.append(onnx.ValueInfoProto(name=output))
+                known.add(output)
+    session = session_of(model.SerializeToString())
+    names = [o.name for o in session.get_outputs()]
+    found = {}
+    for feed in inputs_of(name, session):
+        values = dict(zip(names, session.run(names, feed))) | feed
+        for tensor, value in values.items():
+            if value.dtype == np.float32 and value.size:
+                low, high = float(value.min()), float(value.max())
+                if tensor in found:
+                    low, high = min(low, found[tensor][0]), max(high, found[tensor][1])
+                found[tensor] = (low, high)
+    return found
+
+
+def quantize(value, detail):
+    scale, zero = detail
+    return np.clip(np.rint(value / scale + zero), -128, 127).astype(np.int8) if scale else value
+
+
+def dequantize(value, detail):
+    scale, zero = detail
+    return (value.astype(np.float32) - zero) * scale if scale else value
+
+
+def litert(path, feeds, order, optimised=True):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kind = OpResolverType.AUTO if optimised else OpResolverType.BUILTIN_REF
+    interpreter = Interpreter(model_path=str(path), num_threads=1, experimental_op_resolver_type=kind)
+    interpreter.allocate_tensors()
+    ins, outs = interpreter.get_input_details(), interpreter.get_output_details()
+    assert [i["name"] for i in ins] == order, f"inputs are named {[i['name'] for i in ins]}, not {order}"
+    results = []
+    for feed in feeds:
+        for detail in ins:
+            interpreter.set_tensor(detail["index"], quantize(feed[detail["name"]], detail["quantization"]))
+        interpreter.invoke()
+        results.append([interpreter.get_tensor(o["index"]).copy() for o in outs])
+    return results, [o["quantization"] for o in outs]
+
+
+def micro(path, feeds, order):
+    from tflite_micro.python.tflite_micro import runtime
+
+    interpreter = runtime.Interpreter.from_file(str(path), arena_size=4 << 20)
+    results, details = [], None
+    for feed in feeds:
+        for index, name in enumerate(order):
+            detail = interpreter.get_input_details(index)["quantization_parameters"]
+            quantization = (detail["scales"][0], detail["zero_points"][0])
+            interpreter.set_input(quantize(feed[name], quantization), index)
+        interpreter.invoke()
+        outputs = []
+        while True:
+            try:
+                outputs.append(np.array(interpreter.get_output(len(outputs))))
+            except (IndexError, ValueError):
+                break
+        results.append(outputs)
+        if details is None:
+            parameters = [interpreter.get_output_details(i)["quantization_parameters"] for i in range(len(outputs))]
+            details = [(p["scales"][0], p["zero_points"][0]) for p in parameters]
+    return results, details
+
+
+def sqnr(expected, found):
+    signal = sum(float((e.astype(np.float64) ** 2).sum()) for row in expected for e in row)
+    noise = sum(
+        float(((e.astype(np.float64) - f) ** 2).sum()) for one, other in zip(expected, found) for e, f in zip(one, other)
+    )
+    return 10 * np.log10(max(signal, 1e-30) / max(noise, 1e-30))
+
+
+def steps(one, other):
+    return max(
+        int(np.abs(a.astype(np.int32) - b.astype(np.int32)).max()) for x, y in zip(one, other) for a, b in zip(x, y)
+    )
+
+
+def check(folder, name):
+    if not (folder / f"{name}.f32.tflite").exists():
+        return {"error": "it was not lowered"}
+    session = session_of((folder / f"{name}.onnx").read_bytes())
+    feeds = inputs_of(name, session)
+    order = [i.name for i in session.get_inputs()]
+    expected = [session.run(None, feed) for feed in feeds]
+    largest = max(float(np.abs(e).max()) for row in expected for e in row)
+    verdict = {}
+
+    def compare_shapes(found):
+        got, wanted = [f.shape for f in found[0]], [e.shape for e in expected[0]]
+        assert got == wanted, f"output shapes are {got}, not {wanted}"
+
+    found, _ = litert(folder / f"{name}.f32.tflite", feeds, order)
+    compare_shapes(found)
+    worst = max(float(np.abs(e - f).max()) for one, other in zip(expected, found) for e, f in zip(one, other))
+    verdict["float_error"] = worst / max(largest, 1e-6)
+    found, _ = litert(folder / f"{name}.f16.tflite", feeds, order)
+    verdict["half_sqnr"] = sqnr(expected, found)
+    if not (folder / f"{name}.i8.tflite").exists():
+        return verdict
+    found, _ = litert(folder / f"{name}.i8f.tflite", feeds, order)
+    compare_shapes(found)
+    verdict["int8_sqnr"] = sqnr(expected, found)
+    try:
+        reference, _ = litert(folder / f"{name}.i8.tflite", feeds, order, optimised=False)
+    except ValueError:
+        reference = None  # no reference kernel
+    optimised, _ = litert(folder / f"{name}.i8.tflite", feeds, order)
+    found, details = micro(folder / f"{name}.i8.tflite", feeds, order)
+    compare_shapes(found)
+    verdict["micro_sqnr"] = sqnr(expected, [[dequantize(f, d) for f, d in zip(row, details)] for row in found])
+    verdict["reference_steps"] = steps(reference, found) if reference else None
+    verdict["optimised_steps"] = steps(optimised, found)
+    return verdict
+
+
+def apart(function, folder, name):
+    """The function's result from a process of its own, or why there is none."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            result = function(folder, name)
+        except BaseException as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            result = {"error": f"{error!r} at {place.name}:{place.lineno}"}
+        with os.fdopen(writing, "w") as stream:
+            json.dump(result, stream)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
+    _, status = os.waitpid(child, 0)
+    return json.loads(text) if text else {"error": f"the runtime crashed (wait status {status})"}
+
+
+def main(step, folder):
+    folder = pathlib.Path(folder)
+    names = sorted(p.name[: -len(".simple.onnx")] for p in folder.glob("*.simple.onnx"))
+    if step == "ranges":
+        (folder / "ranges.json").write_text(json.dumps({name: ranges(folder, name) for name in names}))
+    else:
+        (folder / "verdicts.json").write_text(json.dumps({name: apart(check, folder, name) for name in names}))
+
+
+main(*sys.argv[1:])
