@@ -2,7 +2,7 @@
 //!
 //! A program's output is kept out of sight and shown only when it fails; each step prints one line with its seconds.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,9 +15,17 @@ const TAIL: u64 = 6000;
 /// Does `work` and prints `what` with the seconds it took.
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
+    // On a terminal the line is there from the start, and written over at the end.
+    let clear = if std::io::stdout().is_terminal() {
+        print!("  …           {what}\r");
+        let _ = std::io::stdout().flush();
+        "\x1b[2K"
+    } else {
+        ""
+    };
     let result = work().with_context(|| what.to_owned());
     let mark = if result.is_ok() { "✓" } else { "✗" };
-    say(&format!("{mark} {:6.1} s  {what}", start.elapsed().as_secs_f64()));
+    say(&format!("{clear}{mark} {:6.1} s  {what}", start.elapsed().as_secs_f64()));
     result
 }
 

@@ -95,7 +95,12 @@ pub fn install() -> Result<()> {
         if ours {
             fs::remove_file(POLICY)?;
         }
-        done
+        done?;
+        // Nor at the next boot: the lab's Prometheus is not the system's.
+        if missing.iter().any(|name| name == "prometheus") && Path::new("/run/systemd/system").exists() {
+            quiet(&mut cmd("systemctl", ["disable", "prometheus"]))?;
+        }
+        Ok(())
     })
 }
 

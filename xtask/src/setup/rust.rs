@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::shell::{cmd, output, quiet, step};
+use crate::shell::{cmd, output, quiet, step, succeeds};
 
 const TARGETS: &[&str] =
     &["aarch64-unknown-linux-gnu", "thumbv7em-none-eabihf", "thumbv7m-none-eabi", "thumbv8m.main-none-eabihf"];
@@ -25,6 +25,10 @@ pub fn install(root: &Path) -> Result<()> {
             command.current_dir(&dir).env_remove("RUSTUP_TOOLCHAIN");
             command
         };
+        if !succeeds(&mut rustup(&["target", "list", "--installed"])) {
+            // The firmware pins its toolchain, and not every rustup fetches one by itself.
+            step(&format!("Rust toolchain of {}", dir.display()), || quiet(&mut rustup(&["toolchain", "install"])))?;
+        }
         let installed = output(&mut rustup(&["target", "list", "--installed"]))
             .context("rustup is needed to add targets; install Rust with rustup")?;
         let missing: Vec<&str> = TARGETS.iter().copied().filter(|t| !installed.lines().any(|l| l == *t)).collect();

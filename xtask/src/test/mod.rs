@@ -120,7 +120,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let plan = Plan { seed: args.seed.unwrap_or_else(clock), kubeconfig: args.kubeconfig.clone() };
     println!("== seed {}", plan.seed);
     let mut summary = Summary { passed: 0, failed: 0, skipped: vec![], seed: plan.seed, suites: vec![] };
-    for suite in all.iter().filter(|suite| args.only.is_empty() || args.only.contains(&suite.name)) {
+    let chosen = || all.iter().filter(|suite| args.only.is_empty() || args.only.contains(&suite.name));
+    for suite in chosen() {
         println!("== {}", suite.name);
         let start = Instant::now();
         // An error is a failure of the suite itself: nothing may hide that it did not run.
@@ -128,7 +129,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         summary.add(&suite.name, start.elapsed().as_secs_f64(), outcome);
         summary.write()?;
     }
-    if plan.kubeconfig.is_none() && cluster::is_up() {
+    // A cluster that somebody looks at is left alone by suites that do not need one.
+    if plan.kubeconfig.is_none() && chosen().any(|suite| suite.on_cluster) {
         println!("== cluster down");
         if let Err(error) = cluster::down() {
             summary.add("cluster down", 0.0, Outcome::single("cluster down", Err(error)));

@@ -1,12 +1,13 @@
 //! The suites, in the order in which they run: what is quick and says most comes first.
 
 use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 
 use super::{Outcome, Plan, Skip, cargo_tests};
-use crate::shell::{cargo, quiet, say, step};
+use crate::shell::{cargo, quiet, say};
 use crate::{cluster, codegen, environment, images, layout};
 
 /// One suite.
@@ -15,6 +16,8 @@ pub struct Suite {
     pub name: String,
     /// One line for `--list`.
     pub about: String,
+    /// Whether it starts the lab's cluster, which then ends with the run.
+    pub on_cluster: bool,
     /// Does it.
     pub run: fn(&Suite, &Plan) -> Result<Outcome>,
 }
@@ -38,7 +41,7 @@ const ORDER: [&str; 10] = [
 /// # Errors
 /// When `e2e/tests` cannot be read.
 pub fn all() -> Result<Vec<Suite>> {
-    let suite = |name: &str, about: &str, run| Suite { name: name.into(), about: about.into(), run };
+    let suite = |name: &str, about: &str, run| Suite { name: name.into(), about: about.into(), on_cluster: false, run };
     let mut suites = vec![
         suite("fmt", "rustfmt has nothing to change", fmt),
         suite("architecture", "the walls of ARCHITECTURE.md, from cargo's metadata", architecture),
@@ -46,10 +49,18 @@ pub fn all() -> Result<Vec<Suite>> {
         suite("firmware", "the firmware's own tests on the host, and its ELFs", firmware),
         suite("codegen", "generated files are what the code gives", codegen),
         suite("clippy", "no lint is broken", clippy),
-        suite("cluster", "the lab's cluster: up, down, killed hard, another checkout's", cluster),
+        Suite {
+            on_cluster: true,
+            ..suite("cluster", "the lab's cluster: up, down, killed hard, another checkout's", cluster)
+        },
     ];
     for name in end_to_end()? {
-        suites.push(Suite { about: format!("e2e/tests/{name}.rs on a real cluster"), name, run: on_cluster });
+        suites.push(Suite {
+            about: format!("e2e/tests/{name}.rs on a real cluster"),
+            name,
+            on_cluster: true,
+            run: end_to_end_suite,
+        });
     }
     Ok(suites)
 }
@@ -80,7 +91,7 @@ fn fmt(_: &Suite, _: &Plan) -> Result<Outcome> {
 
 fn architecture(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     let mut command = tests(plan)?;
-    command.args(["--package", "xtask", "test::architecture::"]);
+    command.args(["--workspace", "--bin", "xtask", "test::architecture::"]);
     let outcome = cargo_tests::run(&suite.name, &mut command, &[])?;
     ensure!(outcome.passed + outcome.failed.len() as u64 > 0, "no architecture test ran");
     Ok(outcome)
@@ -96,7 +107,8 @@ fn unit(suite: &Suite, plan: &Plan) -> Result<Outcome> {
 fn firmware(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     let dir = layout::root()?.join("hardware-lab/firmware");
     let mut command = cargo(&dir);
-    command.args(["test", "--release", "--no-fail-fast"]).envs(variables(plan)?);
+    command.args(["test", "--no-fail-fast", "--target-dir"]).arg(layout::cargo_target()?.join("firmware-build/host"));
+    command.envs(variables(plan)?);
     let mut outcome = cargo_tests::run(&suite.name, &mut command, &[])?;
     outcome.add("ELFs build", crate::firmware::build().map(drop));
     Ok(outcome)
@@ -128,10 +140,13 @@ fn cluster(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     Ok(cluster::suite::run())
 }
 
-/// One file of `e2e/tests`: its tests are `#[ignore]`d for everybody but this.
-fn on_cluster(suite: &Suite, plan: &Plan) -> Result<Outcome> {
+/// One file of `e2e/tests`: its tests are `#[ignore]`d for everybody but this suite.
+fn end_to_end_suite(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     if plan.kubeconfig.is_none() {
-        step("images", images::build)?;
+        // Once for all suites: what they build does not change between them.
+        static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+        let build = || images::build().map(drop).map_err(|error| format!("{error:#}"));
+        BUILT.get_or_init(build).clone().map_err(anyhow::Error::msg).context("building the images")?;
         cluster::up()?;
         let imported = images::import_built()?;
         if !imported.is_empty() {
