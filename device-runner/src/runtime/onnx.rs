@@ -36,11 +36,8 @@ pub struct Onnx {
 fn refused<R>(error: ort::Error<R>) -> Failure {
     let message = error.to_string();
     // The same fault comes as status INVALID_PROTOBUF or as FAIL with this text.
-    let reason = if message.to_lowercase().contains("protobuf parsing failed") {
-        "CorruptModel"
-    } else {
-        "ModelRefused"
-    };
+    let reason =
+        if message.to_lowercase().contains("protobuf parsing failed") { "CorruptModel" } else { "ModelRefused" };
     Failure::bad_input(reason, format!("ONNX Runtime does not take the model: {}", message.trim()))
 }
 

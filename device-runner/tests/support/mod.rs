@@ -3,6 +3,7 @@
 
 pub mod models;
 pub mod schema;
+pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
