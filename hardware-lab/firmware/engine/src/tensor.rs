@@ -164,6 +164,14 @@ impl<'a> Memory<'a> {
         }
     }
 
+    /// Bytes of the model file that follow a constant tensor.
+    pub fn slack(&self, t: &Tensor) -> usize {
+        match t.place {
+            Place::Model(offset) => self.model.len().saturating_sub(offset as usize + t.len()),
+            _ => 0,
+        }
+    }
+
     /// A tensor's bytes as `i8`.
     ///
     /// # Safety

@@ -1,15 +1,25 @@
 //! The inner loops, where nearly all instructions of an inference are spent. `portable` runs everywhere and defines the
 //! results; a core's own versions must agree with it to the bit.
 
+#[cfg(all(feature = "dsp", target_arch = "arm"))]
+mod dsp;
 mod portable;
 
-use crate::ops::{Channel, Finish};
+#[cfg(all(feature = "dsp", target_arch = "arm"))]
+use dsp as best;
+#[cfg(not(all(feature = "dsp", target_arch = "arm")))]
+use portable as best;
+
+use crate::ops::{Channel, Finish, Window};
 
 /// A matrix of weights, one row per output channel, that rows of input are multiplied with.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'k> {
     /// `channels.len()` rows of `length`.
     pub weights: &'k [i8],
+    /// Bytes that may be read after the last row; what they hold does not matter.
+    #[allow(dead_code)] // the portable kernels do not ask
+    pub slack: usize,
     /// Values per row.
     pub length: usize,
     /// One per row.
@@ -18,20 +28,46 @@ pub(crate) struct Rows<'k> {
     pub finish: &'k Finish,
 }
 
-/// Scratch bytes that [`Rows`] wants for rows of `length`, of which `gathered` values must be gathered first.
-pub(crate) fn rows_scratch(length: usize, gathered: usize) -> usize {
-    portable::rows_scratch(length, gathered)
+/// Windows of an image as rows: row `n` is what lies below the window of output pixel `n`.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows<'k> {
+    /// Sizes, stride and padding.
+    pub window: &'k Window,
+    /// The image.
+    pub image: &'k [i8],
+    /// First channel and number of channels to take.
+    pub channels: (usize, usize),
+    /// The pixel that row 0 belongs to.
+    pub first: usize,
+    /// What lies outside the image: the input's zero point.
+    pub fill: i8,
+}
+
+impl Windows<'_> {
+    fn pixel(&self, n: usize) -> (usize, usize) {
+        let n = n + self.first;
+        (n / self.window.out_w, n % self.window.out_w)
+    }
+
+    fn gather(&self, n: usize, row: &mut [i8]) {
+        self.window.gather(self.image, self.pixel(n), self.channels, self.fill, row);
+    }
+}
+
+/// Scratch bytes for up to `pixels` rows of `length` times `channels` rows of weights; `gathered` if they are [`Windows`].
+pub(crate) fn rows_scratch(length: usize, channels: usize, pixels: usize, gathered: bool) -> usize {
+    best::rows_scratch(length, channels, pixels, gathered)
 }
 
 impl Rows<'_> {
     /// Multiplies rows that lie one after the other in `input`; `output` gets one pixel of channels per row.
     pub fn multiply(&self, input: &[i8], output: &mut [i8], scratch: &mut [i8]) {
-        portable::multiply(self, input, output, scratch);
+        best::multiply(self, input, output, scratch);
     }
 
-    /// Multiplies rows that `gather(n, row)` makes.
-    pub fn multiply_gathered(&self, gather: impl Fn(usize, &mut [i8]), output: &mut [i8], scratch: &mut [i8]) {
-        portable::multiply_gathered(self, gather, output, scratch);
+    /// Multiplies windows of an image.
+    pub fn multiply_windows(&self, windows: &Windows<'_>, output: &mut [i8], scratch: &mut [i8]) {
+        best::multiply_windows(self, windows, output, scratch);
     }
 
     /// The rows of group `g`, `count` channels each.
@@ -44,22 +80,29 @@ impl Rows<'_> {
     }
 }
 
-/// Depthwise weights: `taps` rows with one weight per output channel.
+/// A depthwise convolution: `window.taps()` rows of weights with one weight per output channel.
 #[derive(Clone, Copy)]
-pub(crate) struct Taps<'k> {
-    /// `taps` rows of `channels.len()`.
+pub(crate) struct Planes<'k> {
+    /// `window.taps()` rows of `channels.len()`.
     pub weights: &'k [i8],
     /// One per output channel.
     pub channels: &'k [Channel],
-    /// Output channels per input channel.
-    pub multiplier: usize,
+    /// Sizes, stride and padding.
+    pub window: &'k Window,
+    /// What lies outside the image: the input's zero point.
+    pub fill: i8,
     /// What follows the scaling.
     pub finish: &'k Finish,
 }
 
-impl Taps<'_> {
-    /// One output pixel from the gathered window `row`: `taps` rows with one value per input channel.
-    pub fn pixel(&self, row: &[i8], output: &mut [i8]) {
-        portable::depthwise_pixel(self, row, output);
+/// Scratch bytes that [`Planes::convolve`] wants.
+pub(crate) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
+    best::planes_scratch(window, finish)
+}
+
+impl Planes<'_> {
+    /// One image.
+    pub fn convolve(&self, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+        best::convolve(self, image, output, scratch);
     }
 }

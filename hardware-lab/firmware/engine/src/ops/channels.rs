@@ -23,6 +23,24 @@ pub(crate) struct Finish {
     pub zero_point: i32,
     pub low: i32,
     pub high: i32,
+    /// Whether [`is_plain`] held: kernels for a core's own instructions rely on it.
+    #[allow(dead_code)] // the portable kernels do not ask
+    pub plain: bool,
+}
+
+impl Finish {
+    pub fn new(zero_point: i32, (low, high): (i32, i32), channels: &[Channel], length: usize) -> Self {
+        Finish { zero_point, low, high, plain: is_plain(channels, length) }
+    }
+}
+
+/// Whether scaling can do without care for overflow: sums of `length` products stay below `2^30`, and every scale is a right
+/// shift by 1 to 21, so that rounding and the zero point can be added before the shift.
+fn is_plain(channels: &[Channel], length: usize) -> bool {
+    let products = length as u64 * 128 * 128;
+    channels
+        .iter()
+        .all(|c| products + u64::from(c.start.unsigned_abs()) < 1 << 30 && (-21..=-1).contains(&c.scale.shift))
 }
 
 impl Finish {

@@ -4,7 +4,7 @@ use super::channels::{self, Channel, Finish};
 use super::window::{Options, Window};
 use super::{Op, Prepare, at};
 use crate::Error;
-use crate::kernels::{self, Rows};
+use crate::kernels::{self, Rows, Windows};
 use crate::tensor::{Memory, Tensor};
 
 #[derive(Clone, Copy)]
@@ -39,10 +39,10 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     let length = window.taps() * group_c;
     let sum = |c: usize| channels::sum(bytes, c * length..(c + 1) * length);
     let channels = channels::channels(p, (input, weights, output), (out_c, 0), sum)?;
-    let (low, high) = p.activation(3, output.1)?;
-    let finish = Finish { zero_point: output.1.zero_point, low, high };
+    let finish = Finish::new(output.1.zero_point, p.activation(3, output.1)?, channels, length);
     let direct = window.is_pointwise() && groups == 1;
-    let scratch = kernels::rows_scratch(length, if direct { 0 } else { length });
+    let pixels = if groups == 1 { window.out_h * window.out_w } else { 1 };
+    let scratch = kernels::rows_scratch(length, out_c / groups, pixels, !direct);
     let scratch = u32::try_from(scratch).map_err(|_| p.unsupported("a window too large"))?;
     let conv = Conv { input: input.0, weights: weights.0, output: output.0, window, groups, channels, finish };
     Ok((Op::Conv(conv), scratch))
@@ -51,12 +51,12 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
 impl Conv<'_> {
     pub fn run(&self, tensors: &[Tensor], memory: &Memory<'_>, scratch: &mut [i8]) {
         let (input, weights, output) = (at(tensors, self.input), at(tensors, self.weights), at(tensors, self.output));
-        let fill = input.zero_point as i8;
+        let (fill, slack) = (input.zero_point as i8, memory.slack(weights));
         // SAFETY: see `ops::run`.
         let (input, weights, output) = unsafe { (memory.i8(input), memory.i8(weights), memory.i8_mut(output)) };
         let w = &self.window;
         let length = w.taps() * w.in_c / self.groups;
-        let rows = Rows { weights, length, channels: self.channels, finish: &self.finish };
+        let rows = Rows { weights, slack, length, channels: self.channels, finish: &self.finish };
         if w.is_pointwise() && self.groups == 1 {
             rows.multiply(input, output, scratch);
             return;
@@ -65,25 +65,21 @@ impl Conv<'_> {
         let images = input.chunks_exact(image).zip(output.chunks_exact_mut(w.out_h * w.out_w * pixel));
         for (input, output) in images {
             if self.groups == 1 {
-                let gather = |n: usize, row: &mut [i8]| {
-                    w.gather(input, (n / w.out_w, n % w.out_w), (0, w.in_c), fill, row);
-                };
-                rows.multiply_gathered(gather, output, scratch);
+                let windows = Windows { window: w, image: input, channels: (0, w.in_c), first: 0, fill };
+                rows.multiply_windows(&windows, output, scratch);
             } else {
                 self.run_groups(&rows, input, output, fill, scratch);
             }
         }
     }
 
-    fn run_groups(&self, rows: &Rows<'_>, input: &[i8], output: &mut [i8], fill: i8, scratch: &mut [i8]) {
-        let w = &self.window;
-        let (group_in, group_out) = (w.in_c / self.groups, w.out_c / self.groups);
-        for (n, pixel) in output.chunks_exact_mut(w.out_c).enumerate() {
+    fn run_groups(&self, rows: &Rows<'_>, image: &[i8], output: &mut [i8], fill: i8, scratch: &mut [i8]) {
+        let window = &self.window;
+        let (group_in, group_out) = (window.in_c / self.groups, window.out_c / self.groups);
+        for (first, pixel) in output.chunks_exact_mut(window.out_c).enumerate() {
             for (g, out) in pixel.chunks_exact_mut(group_out).enumerate() {
-                let gather = |_: usize, row: &mut [i8]| {
-                    w.gather(input, (n / w.out_w, n % w.out_w), (g * group_in, group_in), fill, row);
-                };
-                rows.group(g, group_out).multiply_gathered(gather, out, scratch);
+                let windows = Windows { window, image, channels: (g * group_in, group_in), first, fill };
+                rows.group(g, group_out).multiply_windows(&windows, out, scratch);
             }
         }
     }

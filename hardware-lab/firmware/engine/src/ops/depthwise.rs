@@ -4,7 +4,7 @@ use super::channels::{self, Channel, Finish};
 use super::window::{Options, Window};
 use super::{Op, Prepare, at};
 use crate::Error;
-use crate::kernels::Taps;
+use crate::kernels::{self, Planes};
 use crate::tensor::{Memory, Tensor};
 
 #[derive(Clone, Copy)]
@@ -36,9 +36,9 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     }
     let sum = |c: usize| channels::sum(bytes, (0..window.taps()).map(|t| t * out_c + c));
     let channels = channels::channels(p, (input, weights, output), (out_c, 3), sum)?;
-    let (low, high) = p.activation(4, output.1)?;
-    let finish = Finish { zero_point: output.1.zero_point, low, high };
-    let scratch = u32::try_from(window.taps() * window.in_c).map_err(|_| p.unsupported("a window too large"))?;
+    let finish = Finish::new(output.1.zero_point, p.activation(4, output.1)?, channels, window.taps());
+    let scratch =
+        u32::try_from(kernels::planes_scratch(&window, &finish)).map_err(|_| p.unsupported("a window too large"))?;
     Ok((
         Op::Depthwise(Depthwise { input: input.0, weights: weights.0, output: output.0, window, channels, finish }),
         scratch,
@@ -52,14 +52,11 @@ impl Depthwise<'_> {
         // SAFETY: see `ops::run`.
         let (input, weights, output) = unsafe { (memory.i8(input), memory.i8(weights), memory.i8_mut(output)) };
         let w = &self.window;
-        let taps = Taps { weights, channels: self.channels, multiplier: w.out_c / w.in_c, finish: &self.finish };
+        let planes = Planes { weights, channels: self.channels, window: w, fill, finish: &self.finish };
         let images =
             input.chunks_exact(w.in_h * w.in_w * w.in_c).zip(output.chunks_exact_mut(w.out_h * w.out_w * w.out_c));
         for (input, output) in images {
-            for (n, pixel) in output.chunks_exact_mut(w.out_c).enumerate() {
-                w.gather(input, (n / w.out_w, n % w.out_w), (0, w.in_c), fill, scratch);
-                taps.pixel(scratch, pixel);
-            }
+            planes.convolve(input, output, scratch);
         }
     }
 }

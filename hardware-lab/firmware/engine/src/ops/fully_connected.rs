@@ -38,9 +38,9 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     } else {
         per_tensor(p, input.1, weights.1, output.1, out_c, sum)?
     };
-    let (low, high) = p.activation(0, output.1)?;
-    let finish = Finish { zero_point: output.1.zero_point, low, high };
-    let scratch = u32::try_from(kernels::rows_scratch(length, 0)).map_err(|_| p.unsupported("rows too long"))?;
+    let finish = Finish::new(output.1.zero_point, p.activation(0, output.1)?, channels, length);
+    let scratch = u32::try_from(kernels::rows_scratch(length, out_c, batches, false))
+        .map_err(|_| p.unsupported("rows too long"))?;
     let op = FullyConnected { input: input.0, weights: weights.0, output: output.0, length, channels, finish };
     Ok((Op::FullyConnected(op), scratch))
 }
@@ -67,9 +67,10 @@ fn per_tensor<'a>(
 impl FullyConnected<'_> {
     pub fn run(&self, tensors: &[Tensor], memory: &Memory<'_>, scratch: &mut [i8]) {
         let (input, weights, output) = (at(tensors, self.input), at(tensors, self.weights), at(tensors, self.output));
+        let slack = memory.slack(weights);
         // SAFETY: see `ops::run`.
         let (input, weights, output) = unsafe { (memory.i8(input), memory.i8(weights), memory.i8_mut(output)) };
-        let rows = Rows { weights, length: self.length, channels: self.channels, finish: &self.finish };
+        let rows = Rows { weights, slack, length: self.length, channels: self.channels, finish: &self.finish };
         rows.multiply(input, output, scratch);
     }
 }

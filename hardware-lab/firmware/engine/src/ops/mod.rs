@@ -15,6 +15,7 @@ mod channels;
 mod window;
 
 pub(crate) use channels::{Channel, Finish};
+pub(crate) use window::Window;
 
 use crate::carve::Carver;
 use crate::engine::Step;

@@ -1,4 +1,4 @@
-//! Arm MPS2 with the AN385 and AN386 images, as QEMU emulates them.
+//! Arm MPS2 with the AN385, AN386 and AN500 images, as QEMU emulates them.
 //!
 //! The CMSDK timer ticks at 25 MHz. Under `-icount shift=6` an instruction takes 64 ns, that is 1.6 ticks: each count of
 //! instructions since the timer's start gives another tick count, so that the instructions are exact, not rounded.
@@ -16,7 +16,13 @@ const UART_CTRL: usize = 2;
 const DIVIDER: usize = 4;
 
 /// As in machines.toml.
-pub const NAME: &str = if cfg!(feature = "mps2-an385") { "mps2-an385" } else { "mps2-an386" };
+pub const NAME: &str = if cfg!(feature = "mps2-an385") {
+    "mps2-an385"
+} else if cfg!(feature = "mps2-an386") {
+    "mps2-an386"
+} else {
+    "mps2-an500"
+};
 
 /// How a tick relates to an instruction under the emulator's instruction counter: 5 instructions are 8 ticks.
 pub const INSTRUCTIONS: u64 = 5;

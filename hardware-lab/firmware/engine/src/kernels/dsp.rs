@@ -1,0 +1,518 @@
+//! Kernels for the DSP extension: two products per SMLAD. The loops themselves are in dsp.s; here inputs are laid out for
+//! them. What they rely on is `Finish::plain`; everything else goes to the portable kernels.
+//!
+//! Values are kept as pairs of 16 bits, doubled: with a doubled sum, SMMULR is the reference's rounding high multiplication.
+
+use super::{Planes, Rows, Windows, portable};
+use crate::ops::{Channel, Finish, Window};
+use core::arch::{asm, global_asm};
+
+global_asm!(include_str!("dsp.s"), options(raw));
+
+/// One output channel as the loops read it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Packed {
+    /// Twice the start of the sum.
+    start: i32,
+    multiplier: i32,
+    /// Right shift.
+    shift: i32,
+    /// Rounding and zero point, to be added before the shift.
+    lift: i32,
+}
+
+/// Arguments of the loops over rows; dsp.s knows the offsets.
+#[repr(C)]
+struct RowsArguments {
+    input: *const u32,
+    weights: *const i8,
+    channels: *const Packed,
+    channels_end: *const Packed,
+    output: *mut i8,
+    output_step: usize,
+    /// Iterations of the loop over two groups of four values.
+    pairs: usize,
+    /// Whether the first iteration starts at its second group.
+    odd: usize,
+    /// Bytes from where reading a row of weights ends back to the next row.
+    back: usize,
+    low: i32,
+    high: i32,
+    /// Whether low and high say less than int8 does.
+    clamp: usize,
+    /// Bytes of a row of weights.
+    length: usize,
+}
+
+/// Arguments of the loop over a line of a depthwise convolution; dsp.s knows the offsets.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PlanesArguments {
+    lines: [*const u32; 3],
+    weights: *const u32,
+    /// Four starts, then multiplier, shift and lift of each.
+    channels: *const i32,
+    output: *mut i8,
+    output_step: usize,
+    pairs: usize,
+    /// Bounds in each byte.
+    low: u32,
+    high: u32,
+    /// Whether they say less than int8 does.
+    clamp: usize,
+}
+
+unsafe extern "C" {
+    fn edgeyard_dsp_expand_4(from: *const i8, to: *mut u32, groups: usize);
+    fn edgeyard_dsp_expand_1(from: *const i8, to: *mut u32, groups: usize);
+    fn edgeyard_dsp_expand_columns(from: *const i8, to: *mut u32, columns: usize, step: usize);
+    fn edgeyard_dsp_rows_4(arguments: *const RowsArguments);
+    fn edgeyard_dsp_rows_1(arguments: *const RowsArguments);
+    fn edgeyard_dsp_planes_1(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_2(arguments: *const PlanesArguments);
+}
+
+fn pack(channel: &Channel, finish: &Finish) -> Packed {
+    let shift = -channel.scale.shift;
+    let lift = (2 * finish.zero_point + 1) << (shift - 1);
+    Packed { start: channel.start << 1, multiplier: channel.scale.value, shift, lift }
+}
+
+/// Splits off `count` values of `T` from a buffer whose start is aligned for it.
+fn take<T>(scratch: &mut [i8], count: usize) -> Option<(*mut T, &mut [i8])> {
+    let (now, later) = scratch.split_at_mut_checked(count * size_of::<T>())?;
+    let start = now.as_mut_ptr().cast::<T>();
+    if start.is_aligned() { Some((start, later)) } else { None }
+}
+
+/// Four bytes as two doubled pairs: bytes 0 and 2, bytes 1 and 3.
+#[inline(always)]
+fn pairs(word: u32) -> (u32, u32) {
+    let (even, odd): (u32, u32);
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "sxtb16 {e}, {w}",
+            "sxtb16 {o}, {w}, ror #8",
+            "sadd16 {e}, {e}, {e}",
+            "sadd16 {o}, {o}, {o}",
+            w = in(reg) word, e = out(reg) even, o = out(reg) odd,
+            options(pure, nomem, nostack),
+        );
+    }
+    (even, odd)
+}
+
+/// Where the pairs of rows go: four rows side by side, group by group, or a single one.
+#[derive(Clone, Copy)]
+struct Sink {
+    to: *mut u32,
+    four: bool,
+}
+
+impl Sink {
+    fn step(self) -> usize {
+        if self.four { 2 * PIXELS } else { 2 }
+    }
+
+    /// The place of `groups` further on.
+    ///
+    /// # Safety
+    /// It is within the buffer, or one past it.
+    unsafe fn after(self, groups: usize) -> Sink {
+        // SAFETY: promised by the caller.
+        Sink { to: unsafe { self.to.add(groups * self.step()) }, ..self }
+    }
+
+    /// Writes values as pairs; the last group is filled with zeros.
+    ///
+    /// # Safety
+    /// There is room for all groups.
+    unsafe fn expand(self, values: &[i8]) {
+        let groups = values.len() / 4;
+        let rest = &values[groups * 4..];
+        // SAFETY: promised by the caller; the loops read `4 * groups` values.
+        unsafe {
+            if groups > 0 {
+                let run = if self.four { edgeyard_dsp_expand_4 } else { edgeyard_dsp_expand_1 };
+                run(values.as_ptr(), self.to, groups);
+            }
+            if !rest.is_empty() {
+                let mut group = [0; 4];
+                group[..rest.len()].copy_from_slice(rest);
+                self.after(groups).put(pairs(u32::from_ne_bytes(group.map(|b| b as u8))), 1);
+            }
+        }
+    }
+
+    /// Writes the same group `count` times.
+    ///
+    /// # Safety
+    /// There is room.
+    unsafe fn put(self, (even, odd): (u32, u32), count: usize) {
+        let mut to = self.to;
+        for _ in 0..count {
+            // SAFETY: promised by the caller.
+            unsafe {
+                to.write(even);
+                to.add(1).write(odd);
+                to = to.add(self.step());
+            }
+        }
+    }
+}
+
+const PIXELS: usize = 4;
+
+pub(super) fn rows_scratch(length: usize, channels: usize, pixels: usize, gathered: bool) -> usize {
+    let side_by_side = if pixels < PIXELS { 1 } else { PIXELS };
+    let gathered = if gathered { length } else { 0 };
+    channels * size_of::<Packed>() + length.div_ceil(4) * 8 * side_by_side + gathered
+}
+
+pub(super) fn multiply(rows: &Rows<'_>, input: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let length = rows.length;
+    let fill = |n: usize, sink: Sink, _: &mut [i8]| {
+        if let Some(row) = input.get(n * length..(n + 1) * length) {
+            // SAFETY: `product` gives a place with room for a row.
+            unsafe { sink.expand(row) };
+        }
+    };
+    if !(can(rows) && product(rows, output, scratch, false, fill)) {
+        portable::multiply(rows, input, output, scratch);
+    }
+}
+
+pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &mut [i8], scratch: &mut [i8]) {
+    let w = windows.window;
+    let (from, count) = windows.channels;
+    let whole = count == w.in_c && w.dilation_w == 1;
+    let padding = pairs(u32::from(windows.fill as u8) * 0x0101_0101);
+    let fill = |n: usize, sink: Sink, buffer: &mut [i8]| {
+        let (y, x) = windows.pixel(n);
+        let top = (y * w.stride_h) as isize - w.pad_h;
+        let left = (x * w.stride_w) as isize - w.pad_w;
+        let inside = left >= 0 && left as usize + w.k_w <= w.in_w;
+        // Lines of the window are expanded from the image itself if groups of four never cross from one to the next.
+        let lines = whole && inside && (w.k_w * count) % 4 == 0;
+        if !lines && count % 4 != 0 {
+            windows.gather(n, buffer);
+            // SAFETY: `product` gives a place with room for a row.
+            unsafe { sink.expand(buffer) };
+            return;
+        }
+        let mut sink = sink;
+        for ky in 0..w.k_h {
+            let iy = top + (ky * w.dilation_h) as isize;
+            let line = iy as usize * w.in_w;
+            let outside = iy < 0 || iy >= w.in_h as isize;
+            // SAFETY of all below: `product` gives a place with room for a row, and each line takes its part of it.
+            if outside {
+                let groups = w.k_w * count / 4;
+                unsafe { sink.put(padding, groups) };
+                sink = unsafe { sink.after(groups) };
+            } else if lines {
+                let start = (line + left as usize) * count;
+                let values = windows.image.get(start..start + w.k_w * count).unwrap_or(&[]);
+                unsafe { sink.expand(values) };
+                sink = unsafe { sink.after(w.k_w * count / 4) };
+            } else {
+                for kx in 0..w.k_w {
+                    let ix = left + (kx * w.dilation_w) as isize;
+                    let start = (line.wrapping_add(ix as usize)).wrapping_mul(w.in_c).wrapping_add(from);
+                    if ix < 0 || ix >= w.in_w as isize {
+                        unsafe { sink.put(padding, count / 4) };
+                    } else if let Some(values) = windows.image.get(start..start + count) {
+                        unsafe { sink.expand(values) };
+                    }
+                    sink = unsafe { sink.after(count / 4) };
+                }
+            }
+        }
+    };
+    if !(can(rows) && product(rows, output, scratch, true, fill)) {
+        portable::multiply_windows(rows, windows, output, scratch);
+    }
+}
+
+/// The loops read weights in fours, so that the last row may read past its end.
+fn can(rows: &Rows<'_>) -> bool {
+    let whole = rows.weights.len() == rows.length * rows.channels.len() && rows.length > 0;
+    whole && rows.finish.plain && (rows.length % 4 == 0 || rows.slack >= 3)
+}
+
+/// Multiplies row after row, four at a time where there are four; false if nothing was done for want of scratch.
+/// `fill(n, sink, buffer)` writes row `n` to the sink; `buffer` has room for a row if it is `gathered`.
+fn product(
+    rows: &Rows<'_>,
+    output: &mut [i8],
+    scratch: &mut [i8],
+    gathered: bool,
+    fill: impl Fn(usize, Sink, &mut [i8]),
+) -> bool {
+    let (count, groups) = (rows.channels.len(), rows.length.div_ceil(4));
+    let pixels = output.len() / count;
+    let side_by_side = if pixels < PIXELS { 1 } else { PIXELS };
+    let Some((table, rest)) = take::<Packed>(scratch, count) else { return false };
+    let Some((input, rest)) = take::<u32>(rest, groups * 2 * side_by_side) else { return false };
+    let Some(buffer) = rest.get_mut(..if gathered { rows.length } else { 0 }) else { return false };
+    for (i, channel) in rows.channels.iter().enumerate() {
+        // SAFETY: `take` made room for `count`.
+        unsafe { table.add(i).write(pack(channel, rows.finish)) };
+    }
+    let mut arguments = RowsArguments {
+        input,
+        weights: rows.weights.as_ptr(),
+        channels: table,
+        // SAFETY: the end of the table.
+        channels_end: unsafe { table.add(count) },
+        output: output.as_mut_ptr(),
+        output_step: count,
+        pairs: groups.div_ceil(2),
+        odd: groups % 2,
+        back: groups * 4 - rows.length,
+        low: rows.finish.low,
+        high: rows.finish.high,
+        clamp: usize::from(rows.finish.low > -128 || rows.finish.high < 127),
+        length: rows.length,
+    };
+    let mut next = 0;
+    while next < pixels {
+        let left = pixels - next;
+        // Two or three left over cost less as part of four, of which some are computed again.
+        let four = left >= PIXELS || (left > 1 && pixels >= PIXELS);
+        let first = if four { next.min(pixels - PIXELS) } else { next };
+        let taken = if four { PIXELS } else { 1 };
+        for i in 0..taken {
+            // SAFETY: the rows lie side by side, two words of each group apart.
+            fill(first + i, Sink { to: unsafe { input.add(2 * i) }, four }, buffer);
+        }
+        // SAFETY: all pointers in `arguments` are to buffers of the sizes that the loops take from them; `first + taken`
+        // pixels lie within `output`.
+        unsafe {
+            arguments.output = output.as_mut_ptr().add(first * count);
+            if four { edgeyard_dsp_rows_4(&arguments) } else { edgeyard_dsp_rows_1(&arguments) }
+        }
+        next = first + taken;
+    }
+    true
+}
+
+/// How a depthwise convolution is done.
+enum Plan {
+    /// One input channel: an ordinary convolution, once the weights are turned.
+    Turned,
+    /// 3x3, four channels at a time.
+    Lines,
+    Portable,
+}
+
+fn plan(window: &Window, finish: &Finish) -> Plan {
+    let w = window;
+    if !finish.plain {
+        Plan::Portable
+    } else if w.in_c == 1 {
+        Plan::Turned
+    } else if (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1)
+        && w.stride_w <= 2
+        && w.in_c == w.out_c
+        && w.out_c >= 4
+        && w.out_w >= 2
+    {
+        Plan::Lines
+    } else {
+        Plan::Portable
+    }
+}
+
+pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
+    match plan(window, finish) {
+        Plan::Portable => portable::planes_scratch(window, finish),
+        Plan::Turned => {
+            turned_bytes(window) + rows_scratch(window.taps(), window.out_c, window.out_h * window.out_w, true)
+        }
+        Plan::Lines => {
+            let blocks = window.out_c.div_ceil(4);
+            blocks * (BLOCK_CHANNELS * 4 + BLOCK_WEIGHTS * 4 + 3 * columns(window) * 8)
+        }
+    }
+}
+
+pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    match plan(planes.window, planes.finish) {
+        Plan::Portable => portable::convolve(planes, image, output, scratch),
+        Plan::Turned => turned(planes, image, output, scratch),
+        Plan::Lines => lines(planes, image, output, scratch),
+    }
+}
+
+fn turned_bytes(window: &Window) -> usize {
+    (window.taps() * window.out_c + 3).next_multiple_of(16)
+}
+
+fn turned(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let w = planes.window;
+    let (taps, count) = (w.taps(), w.out_c);
+    let Some((weights, rest)) = scratch.split_at_mut_checked(turned_bytes(w)) else { return };
+    for (t, row) in planes.weights.chunks_exact(count).enumerate() {
+        for (c, value) in row.iter().enumerate() {
+            if let Some(slot) = weights.get_mut(c * taps + t) {
+                *slot = *value;
+            }
+        }
+    }
+    let (weights, slack) = weights.split_at(taps * count);
+    let rows = Rows { weights, slack: slack.len(), length: taps, channels: planes.channels, finish: planes.finish };
+    let windows = Windows { window: w, image, channels: (0, 1), first: 0, fill: planes.fill };
+    multiply_windows(&rows, &windows, output, rest);
+}
+
+/// Words per block of four channels: starts, and three words each of scaling.
+const BLOCK_CHANNELS: usize = 16;
+/// Words per block of four channels: nine taps of two pairs.
+const BLOCK_WEIGHTS: usize = 18;
+
+/// Columns of input, padding included, below a line of windows.
+fn columns(window: &Window) -> usize {
+    (window.out_w - 1) * window.stride_w + 3
+}
+
+/// The first channel of block `b`; the last block overlaps its neighbour if the channels are no multiple of four.
+fn first_channel(b: usize, channels: usize) -> usize {
+    (4 * b).min(channels - 4)
+}
+
+fn word(bytes: &[i8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, |b: [i8; 4]| u32::from_ne_bytes(b.map(|v| v as u8)))
+}
+
+/// A line of output at a time, over a ring of three expanded lines of input.
+fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let w = planes.window;
+    let (count, blocks, columns) = (w.out_c, w.out_c.div_ceil(4), columns(w));
+    let Some((channels, rest)) = take::<i32>(scratch, blocks * BLOCK_CHANNELS) else { return };
+    let Some((weights, rest)) = take::<u32>(rest, blocks * BLOCK_WEIGHTS) else { return };
+    let Some((ring, _)) = take::<u32>(rest, 3 * blocks * columns * 2) else { return };
+    for b in 0..blocks {
+        let first = first_channel(b, count);
+        // SAFETY: within what `take` split off for `blocks`.
+        unsafe { prepare_block(planes, first, channels.add(b * BLOCK_CHANNELS), weights.add(b * BLOCK_WEIGHTS)) };
+    }
+    let line_words = blocks * columns * 2;
+    let bytes = |v: i32| u32::from(v as i8 as u8) * 0x0101_0101;
+    let run = if w.stride_w == 1 { edgeyard_dsp_planes_1 } else { edgeyard_dsp_planes_2 };
+    let clamp = usize::from(planes.finish.low > -128 || planes.finish.high < 127);
+    let mut loaded = isize::MIN;
+    for (y, out) in output.chunks_exact_mut(w.out_w * count).enumerate() {
+        let top = (y * w.stride_h) as isize - w.pad_h;
+        // SAFETY: a slot of the ring has `line_words`.
+        let slots = [0, 1, 2].map(|k: isize| unsafe { ring.add((top + k).rem_euclid(3) as usize * line_words) });
+        for line in loaded.max(top)..top + 3 {
+            // SAFETY: as above.
+            unsafe { expand_line(planes, image, line, slots[(line - top) as usize]) };
+        }
+        loaded = top + 3;
+        let mut arguments = PlanesArguments {
+            lines: slots.map(|s| s.cast_const()),
+            weights,
+            channels,
+            output: out.as_mut_ptr(),
+            output_step: count,
+            pairs: w.out_w / 2,
+            low: bytes(planes.finish.low),
+            high: bytes(planes.finish.high),
+            clamp,
+        };
+        for b in 0..blocks {
+            // SAFETY: lines hold the columns below `2 * pairs` windows; `out` holds as many pixels of `count` channels.
+            unsafe {
+                arguments.output = out.as_mut_ptr().add(first_channel(b, count));
+                run(&arguments);
+                if w.out_w % 2 == 1 {
+                    // The last two once more: one of them is new.
+                    let mut last = PlanesArguments { pairs: 1, ..arguments };
+                    last.lines = last.lines.map(|l| l.add((w.out_w - 2) * 2 * w.stride_w));
+                    last.output = arguments.output.add((w.out_w - 2) * count);
+                    run(&last);
+                }
+                arguments.lines = arguments.lines.map(|l| l.add(columns * 2));
+                arguments.weights = arguments.weights.add(BLOCK_WEIGHTS);
+                arguments.channels = arguments.channels.add(BLOCK_CHANNELS);
+            }
+        }
+    }
+}
+
+/// Scaling and weights of four channels.
+///
+/// # Safety
+/// The pointers have room for [`BLOCK_CHANNELS`] and [`BLOCK_WEIGHTS`] words.
+unsafe fn prepare_block(planes: &Planes<'_>, first: usize, channels: *mut i32, weights: *mut u32) {
+    let count = planes.window.out_c;
+    for i in 0..4 {
+        let Some(channel) = planes.channels.get(first + i) else { return };
+        let Packed { start, multiplier, shift, lift } = pack(channel, planes.finish);
+        // SAFETY: within the block.
+        unsafe {
+            channels.add(i).write(start);
+            channels.add(4 + 3 * i).write(multiplier);
+            channels.add(5 + 3 * i).write(shift);
+            channels.add(6 + 3 * i).write(lift);
+        }
+    }
+    for t in 0..9 {
+        let (even, odd) = plain_pairs(word(planes.weights, t * count + first));
+        // SAFETY: within the block.
+        unsafe {
+            weights.add(2 * t).write(even);
+            weights.add(2 * t + 1).write(odd);
+        }
+    }
+}
+
+/// As [`pairs`], not doubled: the other factor already is.
+fn plain_pairs(word: u32) -> (u32, u32) {
+    let (even, odd): (u32, u32);
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "sxtb16 {e}, {w}",
+            "sxtb16 {o}, {w}, ror #8",
+            w = in(reg) word, e = out(reg) even, o = out(reg) odd,
+            options(pure, nomem, nostack),
+        );
+    }
+    (even, odd)
+}
+
+/// Writes one line of the image as pairs, block after block, with padding left and right; all padding outside the image.
+///
+/// # Safety
+/// `to` has room for all blocks' columns.
+unsafe fn expand_line(planes: &Planes<'_>, image: &[i8], line: isize, to: *mut u32) {
+    let w = planes.window;
+    let (count, columns) = (w.in_c, columns(w));
+    let padding = pairs(u32::from(planes.fill as u8) * 0x0101_0101);
+    let inside = line >= 0 && line < w.in_h as isize;
+    let lead = if inside { (w.pad_w as usize).min(columns) } else { columns };
+    let body = (w.in_w + w.pad_w as usize).min(columns).saturating_sub(lead);
+    let sink = |columns: usize| Sink { to: to_column(to, columns), four: false };
+    let mut done = 0;
+    for b in 0..w.in_c.div_ceil(4) {
+        let start = line.max(0) as usize * w.in_w * count + first_channel(b, count);
+        // SAFETY: each block has `columns`; the last of `body` columns ends within the image's line.
+        unsafe {
+            sink(done).put(padding, lead);
+            if body > 0 && start + (body - 1) * count + 4 <= image.len() {
+                edgeyard_dsp_expand_columns(image.as_ptr().add(start), to_column(to, done + lead), body, count);
+            }
+            sink(done + lead + body).put(padding, columns - lead - body);
+        }
+        done += columns;
+    }
+}
+
+fn to_column(line: *mut u32, columns: usize) -> *mut u32 {
+    line.wrapping_add(2 * columns)
+}
