@@ -35,7 +35,8 @@ pub fn killed_in_the_middle(kill: Kill) -> Result<()> {
         example.inputs.insert("TEST", test);
     }
     let namespace = example.name();
-    let evaluation = format!("  evaluation: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}", example.inputs["TEST"]);
+    let evaluation =
+        format!("  evaluation: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}", example.inputs["TEST"]);
     let variants = "[{name: fp32, targets: [ort-x86, litert], passes: []}, {name: fp16, targets: [litert], passes: [{type: Quantize, quantize: {scheme: Float16}}]}]";
     cluster.apply(&example.optimization("plain", &example.inputs["MODEL"], variants, &evaluation))?;
     let devices = "[{name: host, deviceClassName: host-cpu, targets: [ort-x86, litert]}]";
@@ -59,7 +60,9 @@ pub fn killed_in_the_middle(kill: Kill) -> Result<()> {
     };
     println!("killed {before} in the middle");
     // It was the middle: nothing had ended when the part was dead.
-    for (kind, matters) in [("modeloptimization", matches!(kill, Kill::Optimizer | Kill::Store)), ("edgebenchmark", true)] {
+    for (kind, matters) in
+        [("modeloptimization", matches!(kill, Kill::Optimizer | Kill::Store)), ("edgebenchmark", true)]
+    {
         let object = cluster.get(kind, namespace, "plain")?.context("still there")?;
         let ended = condition(&object, "Complete", "True").is_some() || condition(&object, "Failed", "True").is_some();
         ensure!(!matters || !ended, "the {kind} had ended before the kill");

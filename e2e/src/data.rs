@@ -26,7 +26,11 @@ pub fn mnist() -> Result<PathBuf> {
     let source = variable("EDGEYARD_MNIST_DIR")?;
     let unfinished = root().join(format!("target/mnist.{}", std::process::id()));
     let mut command = Command::new(python);
-    command.arg(root().join("examples/mnist/prepare.py")).arg(source).arg(&unfinished).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .arg(root().join("examples/mnist/prepare.py"))
+        .arg(source)
+        .arg(&unfinished)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     run(command, None)?;
     if fs::rename(&unfinished, &out).is_err() {
         // Somebody else was faster.
@@ -60,6 +64,7 @@ pub fn manifest(file: &str, namespace: &str, values: &BTreeMap<&str, String>) ->
 /// Makes the ConfigMap that the example's calibration data is read from.
 pub fn calibration_map(cluster: &Cluster, namespace: &str) -> Result<()> {
     let file = format!("--from-file=calib.npz={}", mnist()?.join("calib.npz").display());
-    let text = cluster.kubectl(&["create", "configmap", "mnist", "-n", namespace, &file, "--dry-run=client", "-o", "yaml"])?;
+    let text =
+        cluster.kubectl(&["create", "configmap", "mnist", "-n", namespace, &file, "--dry-run=client", "-o", "yaml"])?;
     cluster.apply(&text)
 }

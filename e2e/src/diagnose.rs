@@ -10,7 +10,14 @@ pub fn print(cluster: &Cluster, namespace: &str) {
         }
     };
     show(&["get", "mo,eb,br,dl,jobs,pods", "-n", namespace, "-o", "wide"]);
-    show(&["get", "mo,eb,br,dl", "-n", namespace, "-o", "jsonpath={range .items[*]}{.kind} {.metadata.name} {.status}{\"\\n\"}{end}"]);
+    show(&[
+        "get",
+        "mo,eb,br,dl",
+        "-n",
+        namespace,
+        "-o",
+        "jsonpath={range .items[*]}{.kind} {.metadata.name} {.status}{\"\\n\"}{end}",
+    ]);
     show(&["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"]);
     show(&["get", "ed,lq,pods", "-n", crate::lab::NAMESPACE, "-o", "wide"]);
     show(&["logs", "-n", crate::lab::SYSTEM, "deploy/edgeyard-operator", "--tail=60"]);

@@ -68,7 +68,8 @@ spec:
 
     /// An EdgeBenchmark of ModelOptimizations on devices. `more` are further lines of `spec`, indented by two.
     pub fn benchmark(&self, name: &str, optimizations: &[&str], devices: &str, more: &str) -> String {
-        let models: Vec<_> = optimizations.iter().map(|o| format!("{{name: {o}, modelOptimization: {{name: {o}}}}}")).collect();
+        let models: Vec<_> =
+            optimizations.iter().map(|o| format!("{{name: {o}, modelOptimization: {{name: {o}}}}}")).collect();
         format!(
             "apiVersion: edgeyard.dev/v1alpha1
 kind: EdgeBenchmark
@@ -99,7 +100,16 @@ spec:
     pub fn left(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
         let made = "app.kubernetes.io/managed-by=edgeyard";
-        let there = self.cluster.kubectl(&["get", "jobs,pods,secrets,configmaps", "-n", self.name(), "-l", made, "-o", "name"])?;
+        let there = self.cluster.kubectl(&[
+            "get",
+            "jobs,pods,secrets,configmaps",
+            "-n",
+            self.name(),
+            "-l",
+            made,
+            "-o",
+            "name",
+        ])?;
         left.extend(there.lines().map(str::to_owned));
         let runs = self.cluster.kubectl(&["get", "br,dl", "-n", self.name(), "-o", "name"])?;
         left.extend(runs.lines().map(str::to_owned));
@@ -116,7 +126,8 @@ spec:
 
 /// Runs a script of `e2e/models` with the oracles' Python and gives the file that it wrote.
 pub fn made_by(script: &str, arguments: &[&str], file: &str) -> Result<PathBuf> {
-    let python = std::env::var("EDGEYARD_PYTHON").context("EDGEYARD_PYTHON is not set: run this through `cargo xtask test`")?;
+    let python =
+        std::env::var("EDGEYARD_PYTHON").context("EDGEYARD_PYTHON is not set: run this through `cargo xtask test`")?;
     let folder = root().join("target/e2e");
     fs::create_dir_all(&folder)?;
     let out = folder.join(file);

@@ -23,15 +23,37 @@ pub fn install(cluster: &Cluster, settings: &[&str]) -> Result<()> {
     let chart = chart.to_str().context("the checkout's path is text")?;
     let tag = format!("image.tag={TAG}");
     let mut arguments = vec![
-        "upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "180s",
-        "--set", &tag, "--set", "image.pullPolicy=Never", "--set", "store.persistence.size=1Gi",
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        "--namespace",
+        SYSTEM,
+        "--create-namespace",
+        "--wait",
+        "--timeout",
+        "180s",
+        "--set",
+        &tag,
+        "--set",
+        "image.pullPolicy=Never",
+        "--set",
+        "store.persistence.size=1Gi",
     ];
     for setting in settings {
         arguments.extend(["--set", setting]);
     }
     cluster.helm(&arguments)?;
     cluster.kubectl(&["label", "namespace", SYSTEM, "--overwrite", "pod-security.kubernetes.io/enforce=restricted"])?;
-    let kinds = ["modeloptimizations", "edgebenchmarks", "benchmarkruns", "edgedeviceclasses", "edgedevices", "leasequeues", "deviceleases"];
+    let kinds = [
+        "modeloptimizations",
+        "edgebenchmarks",
+        "benchmarkruns",
+        "edgedeviceclasses",
+        "edgedevices",
+        "leasequeues",
+        "deviceleases",
+    ];
     for kind in kinds {
         let crd = format!("crd/{kind}.edgeyard.dev");
         cluster.kubectl(&["wait", "--for=condition=Established", &crd, "--timeout=60s"])?;

@@ -18,6 +18,7 @@ impl<'a> Namespace<'a> {
         cluster.apply(&format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}"
         ))?;
+        allow(cluster, &name)?;
         Ok(Self { cluster, name })
     }
 
@@ -27,12 +28,20 @@ impl<'a> Namespace<'a> {
     }
 }
 
+/// Lets the namespace's own ServiceAccount push to the store and read from it.
+pub fn allow(cluster: &Cluster, namespace: &str) -> Result<()> {
+    cluster.apply(&format!(
+        "{{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: edgeyard-store, namespace: {namespace}}}, roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edgeyard-store-user}}, subjects: [{{kind: ServiceAccount, name: default, namespace: {namespace}}}]}}"
+    ))
+}
+
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             diagnose::print(self.cluster, &self.name);
         }
-        let deleted = self.cluster.kubectl(&["delete", "namespace", &self.name, "--ignore-not-found", "--timeout=150s"]);
+        let deleted =
+            self.cluster.kubectl(&["delete", "namespace", &self.name, "--ignore-not-found", "--timeout=150s"]);
         if let Err(error) = deleted {
             eprintln!("namespace {}: {error}", self.name);
         }

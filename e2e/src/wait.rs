@@ -51,9 +51,9 @@ impl Cluster {
     pub fn ended(&self, kind: &str, namespace: &str, name: &str, limit: Duration) -> Result<Outcome> {
         wait_for(&format!("{kind} {namespace}/{name} to end"), limit, || {
             let object = self.get(kind, namespace, name)?.with_context(|| format!("{kind} {name} is gone"))?;
-            let found = ["Complete", "Failed"].iter().find_map(|type_| {
-                condition(&object, type_, "True").map(|c| (*type_ == "Complete", c.clone()))
-            });
+            let found = ["Complete", "Failed"]
+                .iter()
+                .find_map(|type_| condition(&object, type_, "True").map(|c| (*type_ == "Complete", c.clone())));
             Ok(found.map(|(complete, condition)| Outcome {
                 complete,
                 reason: condition["reason"].as_str().unwrap_or_default().to_owned(),

@@ -63,7 +63,8 @@ fn models_and_data_that_are_no_use() -> Result<()> {
         example.optimization("x", &model, PLAIN, "").replace(&format!("{{digest: \"{model}\"}}"), source)
     };
     let calibration = |digest: &str| format!("  calibration: {{dataset: {{digest: \"{digest}\"}}}}");
-    let evaluation = |digest: &str| format!("  evaluation: {{dataset: {{digest: \"{digest}\"}}, metric: Top1Accuracy}}");
+    let evaluation =
+        |digest: &str| format!("  evaluation: {{dataset: {{digest: \"{digest}\"}}, metric: Top1Accuracy}}");
     let cases = [
         Case {
             name: "digest-mismatch",
@@ -95,7 +96,12 @@ fn models_and_data_that_are_no_use() -> Result<()> {
             reasons: &["InputNotFound"],
             words: &["nothing"],
         },
-        Case { name: "not-onnx", manifest: example.optimization("x", &text, PLAIN, ""), reasons: &["NotOnnx"], words: &["ONNX"] },
+        Case {
+            name: "not-onnx",
+            manifest: example.optimization("x", &text, PLAIN, ""),
+            reasons: &["NotOnnx"],
+            words: &["ONNX"],
+        },
         Case {
             name: "truncated",
             manifest: example.optimization("x", &truncated, PLAIN, ""),
@@ -134,7 +140,12 @@ fn models_and_data_that_are_no_use() -> Result<()> {
         },
         Case {
             name: "deadline",
-            manifest: example.optimization("x", &model, INT8, &format!("{}\n  activeDeadlineSeconds: 1", calibration(&example.inputs["SMOKE"]))),
+            manifest: example.optimization(
+                "x",
+                &model,
+                INT8,
+                &format!("{}\n  activeDeadlineSeconds: 1", calibration(&example.inputs["SMOKE"])),
+            ),
             reasons: &["DeadlineExceeded"],
             words: &["activeDeadlineSeconds"],
         },
@@ -180,10 +191,25 @@ fn devices_and_queues_that_do_not_fit() -> Result<()> {
     let private = format!("  queueRef: {{namespace: {}, name: private}}", lab::NAMESPACE);
     let m4 = "[{name: m4, deviceClassName: qemu-cortex-m4}]";
     let cases: [(&str, String, &[&str], &[&str]); 4] = [
-        ("no-class", example.benchmark("no-class", &["plain"], "[{name: d, deviceClassName: toaster}]", ""), &["DeviceClassNotFound", "NoDeviceMatches"], &["toaster"]),
-        ("no-device", example.benchmark("no-device", &["plain"], "[{name: d, selector: {matchLabels: {site: mars}}}]", ""), &["NoDeviceMatches"], &["mars"]),
+        (
+            "no-class",
+            example.benchmark("no-class", &["plain"], "[{name: d, deviceClassName: toaster}]", ""),
+            &["DeviceClassNotFound", "NoDeviceMatches"],
+            &["toaster"],
+        ),
+        (
+            "no-device",
+            example.benchmark("no-device", &["plain"], "[{name: d, selector: {matchLabels: {site: mars}}}]", ""),
+            &["NoDeviceMatches"],
+            &["mars"],
+        ),
         ("no-target", example.benchmark("no-target", &["plain"], m4, ""), &["NothingToMeasure"], &["tflm"]),
-        ("not-allowed", example.benchmark("not-allowed", &["plain"], "[{name: host, deviceClassName: host-cpu}]", &private), &["NamespaceNotAllowed"], &["private"]),
+        (
+            "not-allowed",
+            example.benchmark("not-allowed", &["plain"], "[{name: host, deviceClassName: host-cpu}]", &private),
+            &["NamespaceNotAllowed"],
+            &["private"],
+        ),
     ];
     for (_, manifest, ..) in &cases {
         cluster.apply(manifest)?;
@@ -249,7 +275,10 @@ fn an_image_that_no_node_has() -> Result<()> {
     cluster.apply(&example.benchmark("no-image", &["plain"], "[{name: d, deviceClassName: no-image}]", more))?;
     let outcome = cluster.ended("edgebenchmark", namespace, "no-image", LIMIT)?;
     let said = format!("{} {}", outcome.reason, outcome.message);
-    ensure!(!outcome.complete && said.contains("ImageUnavailable") && said.contains("localhost/edgeyard/nobody:none"), "{said}");
+    ensure!(
+        !outcome.complete && said.contains("ImageUnavailable") && said.contains("localhost/edgeyard/nobody:none"),
+        "{said}"
+    );
     cluster.kubectl(&["delete", "eb", "--all", "-n", namespace, "--timeout=120s"])?;
     cluster.kubectl(&["delete", "edgedevice", "no-image-0", "-n", lab::NAMESPACE])?;
     cluster.kubectl(&["delete", "edgedeviceclass", "no-image"])?;
@@ -268,7 +297,16 @@ fn a_store_that_is_away_for_a_while() -> Result<()> {
     };
     scale("0")?;
     let result = (|| {
-        let gone = ["wait", "--for=delete", "pod", "-n", lab::SYSTEM, "-l", "app.kubernetes.io/component=store", "--timeout=60s"];
+        let gone = [
+            "wait",
+            "--for=delete",
+            "pod",
+            "-n",
+            lab::SYSTEM,
+            "-l",
+            "app.kubernetes.io/component=store",
+            "--timeout=60s",
+        ];
         cluster.kubectl(&gone)?;
         cluster.apply(&example.optimization("plain", &example.inputs["MODEL"], PLAIN, ""))?;
         cluster.has_condition(
@@ -300,12 +338,22 @@ fn a_quota_that_is_full() -> Result<()> {
         ensure!(error.to_string().contains("QuotaExceeded"), "{error}");
         // A job meets the same wall: its input comes from a ConfigMap of another size.
         let text = cluster.kubectl(&[
-            "create", "configmap", "large", "-n", example.name(), &format!("--from-file=model.onnx={}", shortened(&large)?), "--dry-run=client", "-o", "yaml",
+            "create",
+            "configmap",
+            "large",
+            "-n",
+            example.name(),
+            &format!("--from-file=model.onnx={}", shortened(&large)?),
+            "--dry-run=client",
+            "-o",
+            "yaml",
         ])?;
         cluster.apply(&text)?;
         let model = example.inputs["MODEL"].clone();
         let manifest = example.optimization("full", &model, PLAIN, "");
-        cluster.apply(&manifest.replace(&format!("{{digest: \"{model}\"}}"), "{configMapKeyRef: {name: large, key: model.onnx}}"))?;
+        cluster.apply(
+            &manifest.replace(&format!("{{digest: \"{model}\"}}"), "{configMapKeyRef: {name: large, key: model.onnx}}"),
+        )?;
         let outcome = cluster.ended("modeloptimization", example.name(), "full", LIMIT)?;
         ensure!(!outcome.complete && outcome.reason == "QuotaExceeded", "{} {}", outcome.reason, outcome.message);
         Ok(())

@@ -19,7 +19,9 @@ fn api_server_answers_as_intended() -> Result<()> {
     for case in table::cases() {
         match (case.server(), namespace.answer(&case)) {
             (Verdict::Accepts, Ok(())) => accepted += 1,
-            (Verdict::Rejects, Err(error)) if error.to_string().contains(case.message.as_deref().unwrap_or_default()) => {
+            (Verdict::Rejects, Err(error))
+                if error.to_string().contains(case.message.as_deref().unwrap_or_default()) =>
+            {
                 rejected += 1;
             }
             (_, answer) => wrong.push(format!("{}: {answer:?}", case.name)),
@@ -88,7 +90,9 @@ impl<'a> Namespace<'a> {
         self.kubectl(&["create", "-f", "-"], &before)?;
         self.kubectl(&["replace", "--subresource=status", "-f", "-"], &before)?;
         match case.on {
-            Request::Status => self.kubectl(&["replace", "--subresource=status", "--dry-run=server", "-f", "-"], &after),
+            Request::Status => {
+                self.kubectl(&["replace", "--subresource=status", "--dry-run=server", "-f", "-"], &after)
+            }
             Request::Create | Request::Update => self.kubectl(&["replace", "--dry-run=server", "-f", "-"], &after),
         }
     }

@@ -19,10 +19,19 @@ fn prometheus_and_the_dashboard_say_what_the_records_say() -> Result<()> {
     let example = Example::new(&cluster, "dash")?;
     let namespace = example.name();
     let calibration = "  calibration: {dataset: {configMapKeyRef: {name: mnist, key: calib.npz}}, sampleCount: 64}";
-    let evaluation = format!("  evaluation: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}", example.inputs["SMOKE"]);
+    let evaluation =
+        format!("  evaluation: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}", example.inputs["SMOKE"]);
     let variants = "[{name: fp32, targets: [ort-x86], passes: []}, {name: int8, targets: [ort-x86, tflm], passes: [{type: Quantize, quantize: {scheme: Int8}}]}]";
-    cluster.apply(&example.optimization("plain", &example.inputs["MODEL"], variants, &format!("{calibration}\n{evaluation}")))?;
-    let accuracy = format!("  measurement: {{accuracy: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}}}", example.inputs["SMOKE"]);
+    cluster.apply(&example.optimization(
+        "plain",
+        &example.inputs["MODEL"],
+        variants,
+        &format!("{calibration}\n{evaluation}"),
+    ))?;
+    let accuracy = format!(
+        "  measurement: {{accuracy: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}}}",
+        example.inputs["SMOKE"]
+    );
     let devices = "[{name: host, deviceClassName: host-cpu}, {name: m4, deviceClassName: qemu-cortex-m4}]";
     cluster.apply(&example.benchmark("plain", &["plain"], devices, &accuracy))?;
     // So that somebody is seen waiting.
@@ -133,14 +142,19 @@ fn rules_are_clean() -> Result<()> {
     for rule in rules["groups"][0]["rules"].as_array().context("rules")? {
         let expression = rule["expr"].as_str().context("expr")?;
         // Recorded series do not exist here: their definitions stand for them.
-        query(&expression.replace("edgeyard:reconcile_errors:rate5m", "vector(0)").replace("edgeyard:devices_usable:ratio", "vector(1)"))?;
+        query(
+            &expression
+                .replace("edgeyard:reconcile_errors:rate5m", "vector(0)")
+                .replace("edgeyard:devices_usable:ratio", "vector(1)"),
+        )?;
     }
     Ok(())
 }
 
 /// The values of an instant query.
 fn query(expression: &str) -> Result<Vec<f64>> {
-    let url = std::env::var("EDGEYARD_PROMETHEUS_URL").context("EDGEYARD_PROMETHEUS_URL: run this through `cargo xtask test`")?;
+    let url = std::env::var("EDGEYARD_PROMETHEUS_URL")
+        .context("EDGEYARD_PROMETHEUS_URL: run this through `cargo xtask test`")?;
     let mut command = Command::new("curl");
     command.args(["--silent", "--fail-with-body", "--get", "--data-urlencode"]).arg(format!("query={expression}"));
     command.arg(format!("{url}/api/v1/query"));

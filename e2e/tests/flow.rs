@@ -23,7 +23,14 @@ fn the_example_runs_through() -> Result<()> {
 
     let optimization = cluster.completed("modeloptimization", namespace, "mnist-cnn", LIMIT)?;
     check_artifacts(&optimization)?;
-    cluster.kubectl(&["wait", "--for=condition=Complete", "edgebenchmark/mnist-cnn", "-n", namespace, "--timeout=600s"])?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Complete",
+        "edgebenchmark/mnist-cnn",
+        "-n",
+        namespace,
+        "--timeout=600s",
+    ])?;
     let benchmark = cluster.completed("edgebenchmark", namespace, "mnist-cnn", LIMIT)?;
     let arm = cluster.completed("edgebenchmark", namespace, "mnist-cnn-arm64", LIMIT)?;
     for object in [&optimization, &benchmark, &arm] {
@@ -31,10 +38,16 @@ fn the_example_runs_through() -> Result<()> {
     }
 
     let results = benchmark["status"]["results"].as_array().context("results")?;
-    let found: Vec<String> = results.iter().map(|r| format!("{} {} {}", word(r, "variant"), word(r, "target"), word(r, "device"))).collect();
+    let found: Vec<String> =
+        results.iter().map(|r| format!("{} {} {}", word(r, "variant"), word(r, "target"), word(r, "device"))).collect();
     for expected in [
-        "fp32 ort-x86 host", "fp32 litert host", "fp16 ort-x86 host", "fp16 litert host", "int8 ort-x86 host",
-        "int8 litert host", "int8 tflm m4",
+        "fp32 ort-x86 host",
+        "fp32 litert host",
+        "fp16 ort-x86 host",
+        "fp16 litert host",
+        "int8 ort-x86 host",
+        "int8 litert host",
+        "int8 tflm m4",
     ] {
         ensure!(found.iter().any(|f| f == expected), "no result for {expected}: {found:?}");
     }
@@ -47,7 +60,10 @@ fn the_example_runs_through() -> Result<()> {
         ensure!(!emulated || result["latencyP50Nanoseconds"].is_null(), "a time of an emulated device: {result}");
         // A noisy machine may leave no valid time; then the result says so.
         let timed = result["latencyP50Nanoseconds"].as_u64();
-        ensure!(emulated || timed.is_some_and(|p50| p50 > 0) || result["validity"] != "Valid", "no time and no reason: {result}");
+        ensure!(
+            emulated || timed.is_some_and(|p50| p50 > 0) || result["validity"] != "Valid",
+            "no time and no reason: {result}"
+        );
     }
     for result in arm["status"]["results"].as_array().context("results")? {
         ensure!(result["latencyP50Nanoseconds"].is_null() && result["fidelity"] == "Emulated", "{result}");
@@ -67,7 +83,8 @@ fn other_models_and_data_change_the_results() -> Result<()> {
     let example = Example::new(&cluster, "change")?;
     let namespace = example.name();
     let model = data::model();
-    let changed = example.push(&example::made_by("change.py", &[model.to_str().context("a path")?], "changed.onnx")?)?;
+    let changed =
+        example.push(&example::made_by("change.py", &[model.to_str().context("a path")?], "changed.onnx")?)?;
     let seed = std::process::id().to_string();
     let unseen = example.push(&example::made_by("unseen.py", &[&seed], "unseen.onnx")?)?;
     let shuffled = example.push(&data::mnist()?.join("shuffled.npz"))?;
@@ -79,7 +96,12 @@ fn other_models_and_data_change_the_results() -> Result<()> {
         cluster.apply(&example.optimization(name, digest, int8, calibration))?;
     }
     let evaluation = format!("  evaluation: {{dataset: {{digest: \"{shuffled}\"}}, metric: Top1Accuracy}}");
-    cluster.apply(&example.optimization("shuffled", &original, "[{name: fp32, targets: [ort-x86], passes: []}]", &evaluation))?;
+    cluster.apply(&example.optimization(
+        "shuffled",
+        &original,
+        "[{name: fp32, targets: [ort-x86], passes: []}]",
+        &evaluation,
+    ))?;
 
     let m4 = "[{name: m4, deviceClassName: qemu-cortex-m4}]";
     let models = ["original", "changed", "unseen"];
@@ -90,7 +112,8 @@ fn other_models_and_data_change_the_results() -> Result<()> {
     ensure!(first.len() == 3, "{first:?}");
     for (name, result) in &first {
         let again = &second[name];
-        let count = result["instructionsPerInference"].as_u64().with_context(|| format!("{name} has no count: {result}"))?;
+        let count =
+            result["instructionsPerInference"].as_u64().with_context(|| format!("{name} has no count: {result}"))?;
         ensure!(Some(count) == again["instructionsPerInference"].as_u64(), "{name}: {count} and then {again}");
         ensure!(count > 10_000, "{name} took {count} instructions");
         ensure!(result["outputDigest"] == again["outputDigest"], "{name} gave other outputs the second time");
@@ -134,7 +157,8 @@ fn check_record(cluster: &Cluster, example: &Example<'_>) -> Result<()> {
     let runs = cluster.list("benchmarkrun", example.name(), "")?;
     let host = runs.iter().find(|run| run["spec"]["device"]["name"] == "host").context("the host's run")?;
     let digest = word(&host["status"]["record"], "digest");
-    let record: Value = serde_json::from_str(&cluster.edgeyard(&["get", digest, "-n", example.name(), "-o", "json"])?)?;
+    let record: Value =
+        serde_json::from_str(&cluster.edgeyard(&["get", digest, "-n", example.name(), "-o", "json"])?)?;
     ensure!(record["metadata"]["uid"] == host["metadata"]["uid"], "another run's record");
     let results = record["results"].as_array().context("results")?;
     for result in results {
@@ -167,7 +191,11 @@ fn check_columns(cluster: &Cluster, namespace: &str) -> Result<()> {
 fn kstatus_says_current(object: &Value) -> Result<()> {
     let is = |type_: &str, status: &str| edgeyard_e2e::wait::condition(object, type_, status).is_some();
     ensure!(is("Complete", "True") && is("Ready", "True"), "{}", object["status"]["conditions"]);
-    ensure!(!is("Reconciling", "True") && !is("Stalled", "True") && !is("Failed", "True"), "{}", object["status"]["conditions"]);
+    ensure!(
+        !is("Reconciling", "True") && !is("Stalled", "True") && !is("Failed", "True"),
+        "{}",
+        object["status"]["conditions"]
+    );
     ensure!(object["status"]["observedGeneration"] == object["metadata"]["generation"], "an old generation");
     ensure!(object["status"]["completionTime"].is_string(), "no completionTime");
     Ok(())
@@ -179,7 +207,8 @@ fn results(cluster: &Cluster, namespace: &str, benchmark: &str) -> Result<BTreeM
     let mut results = BTreeMap::new();
     for run in cluster.list("benchmarkrun", namespace, "")? {
         if run["spec"]["benchmarkName"] == benchmark {
-            let record = cluster.edgeyard(&["get", word(&run["status"]["record"], "digest"), "-n", namespace, "-o", "json"])?;
+            let record =
+                cluster.edgeyard(&["get", word(&run["status"]["record"], "digest"), "-n", namespace, "-o", "json"])?;
             let record: Value = serde_json::from_str(&record)?;
             for result in record["results"].as_array().context("results")? {
                 results.insert(word(result, "model").to_owned(), result.clone());

@@ -11,7 +11,11 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[ignore = "needs a cluster: cargo xtask test --only helm"]
 fn values_that_are_no_fields_are_refused() -> Result<()> {
     let cluster = Cluster::from_environment()?;
-    for (setting, said) in [("stoer.quotaBytes=1", "stoer"), ("image.pullPolicy=Sometimes", "pullPolicy"), ("store.quotaBytes=0", "quotaBytes")] {
+    for (setting, said) in [
+        ("stoer.quotaBytes=1", "stoer"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("store.quotaBytes=0", "quotaBytes"),
+    ] {
         let chart = edgeyard_e2e::root().join("charts/edgeyard");
         let Err(error) = cluster.helm(&["template", "x", chart.to_str().context("a path")?, "--set", setting]) else {
             bail!("{setting} was taken")
@@ -27,7 +31,13 @@ fn helm_test_measures_and_an_uninstall_keeps_the_records() -> Result<()> {
     let cluster = Cluster::from_environment()?;
     lab::ready(&cluster)?;
     cluster.helm(&["test", lab::RELEASE, "-n", lab::SYSTEM, "--timeout", "180s"])?;
-    for kind in ["edgedevice", "leasequeue", "modeloptimization", "edgebenchmark", "pods -l app.kubernetes.io/component=selftest"] {
+    for kind in [
+        "edgedevice",
+        "leasequeue",
+        "modeloptimization",
+        "edgebenchmark",
+        "pods -l app.kubernetes.io/component=selftest",
+    ] {
         let arguments: Vec<&str> = kind.split(' ').collect();
         let left = cluster.kubectl(&[&["get", "-n", lab::SYSTEM, "-o", "name"], arguments.as_slice()].concat())?;
         ensure!(left.trim().is_empty(), "helm test left {left}");
@@ -49,9 +59,19 @@ fn helm_test_measures_and_an_uninstall_keeps_the_records() -> Result<()> {
             "-n", lab::SYSTEM, "-o", "name",
         ])?;
         // What every namespace has.
-        let ours: Vec<_> = left.lines().filter(|line| !matches!(*line, "configmap/kube-root-ca.crt" | "serviceaccount/default")).collect();
+        let ours: Vec<_> = left
+            .lines()
+            .filter(|line| !matches!(*line, "configmap/kube-root-ca.crt" | "serviceaccount/default"))
+            .collect();
         ensure!(ours == ["persistentvolumeclaim/edgeyard-store"], "left: {ours:?}");
-        let global = cluster.kubectl(&["get", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/name=edgeyard", "-o", "name"])?;
+        let global = cluster.kubectl(&[
+            "get",
+            "clusterroles,clusterrolebindings",
+            "-l",
+            "app.kubernetes.io/name=edgeyard",
+            "-o",
+            "name",
+        ])?;
         ensure!(global.trim().is_empty(), "left: {global}");
         Ok(Some(()))
     })?;

@@ -14,11 +14,6 @@ fn another_namespaces_token_reads_nothing() -> Result<()> {
     let example = Example::new(&cluster, "owner")?;
     let stranger = Namespace::create(&cluster, "stranger")?;
     let model = &example.inputs["MODEL"];
-    // A ServiceAccount has no rights by itself; its namespace's owner gives them.
-    for namespace in [example.name(), stranger.name()] {
-        let account = format!("--serviceaccount={namespace}:default");
-        cluster.kubectl(&["create", "rolebinding", "edit", "--clusterrole=edit", &account, "-n", namespace])?;
-    }
     let store = Store::new(&cluster)?;
     let (own, other) = (store.token(&cluster, example.name())?, store.token(&cluster, stranger.name())?);
     let blob = format!("/v1/namespaces/{}/blobs/{model}", example.name());
@@ -48,7 +43,8 @@ impl Store {
         fs_err::write(&authority, map["data"]["ca.crt"].as_str().context("ca.crt")?)?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let ports = format!("{port}:8443");
-        let mut command = cluster.command("kubectl", &["port-forward", "-n", lab::SYSTEM, "service/edgeyard-store", &ports]);
+        let mut command =
+            cluster.command("kubectl", &["port-forward", "-n", lab::SYSTEM, "service/edgeyard-store", &ports]);
         let forward = command.stdout(std::process::Stdio::null()).spawn()?;
         let store = Self { forward, port, authority };
         edgeyard_e2e::wait_for("the port-forward", std::time::Duration::from_secs(30), || {
@@ -66,9 +62,21 @@ impl Store {
         let name = format!("edgeyard-store.{}.svc", lab::SYSTEM);
         let Self { port, authority, .. } = self;
         let mut command = Command::new("curl");
-        command.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--request", method, "--cacert"]);
+        command.args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            "--request",
+            method,
+            "--cacert",
+        ]);
         command.arg(authority).arg("--resolve").arg(format!("{name}:{port}:127.0.0.1"));
-        command.arg("--header").arg(format!("Authorization: Bearer {token}")).arg(format!("https://{name}:{port}{path}"));
+        command
+            .arg("--header")
+            .arg(format!("Authorization: Bearer {token}"))
+            .arg(format!("https://{name}:{port}{path}"));
         cluster::run(command, None)
     }
 }
