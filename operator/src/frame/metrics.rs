@@ -27,12 +27,8 @@ pub struct Metrics {
     pub reconciles: Family<ReconcileLabels, Counter>,
     /// `edgeyard_reconcile_duration_seconds`.
     pub durations: Family<ControllerLabels, Histogram, fn() -> Histogram>,
-    /// `edgeyard_leases`.
-    pub leases: Family<LeaseLabels, Gauge>,
-    /// `edgeyard_devices`.
-    pub devices: Family<DeviceLabels, Gauge>,
-    /// `edgeyard_queue_waiting`.
-    pub queue_waiting: Family<QueueLabels, Gauge>,
+    /// Series of leases, devices and queues, replaced as a whole by every pass of the scheduler.
+    pub lab: Arc<Results>,
     /// `edgeyard_leader`: 1 in the operator that works.
     pub leader: Gauge,
 }
@@ -53,31 +49,6 @@ pub struct ControllerLabels {
     pub controller: &'static str,
 }
 
-/// Labels of `edgeyard_leases`.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct LeaseLabels {
-    /// `namespace/name` of the queue; empty when there is none.
-    pub queue: String,
-    /// The lease's phase.
-    pub phase: &'static str,
-}
-
-/// Labels of `edgeyard_devices`.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct DeviceLabels {
-    /// Name of the device class.
-    pub device_class: String,
-    /// The device's state.
-    pub state: &'static str,
-}
-
-/// Labels of `edgeyard_queue_waiting`.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct QueueLabels {
-    /// `namespace/name` of the queue.
-    pub queue: String,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("edgeyard");
@@ -85,19 +56,15 @@ impl Default for Metrics {
             results: Arc::default(),
             reconciles: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
-            leases: Family::default(),
-            devices: Family::default(),
-            queue_waiting: Family::default(),
+            lab: Arc::default(),
             leader: Gauge::default(),
             registry: Mutex::new(Registry::default()),
         };
         registry.register("reconcile", "Reconciliations, by how they ended", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "How long reconciliations took", metrics.durations.clone());
-        registry.register("leases", "DeviceLeases that exist", metrics.leases.clone());
-        registry.register("devices", "EdgeDevices that exist", metrics.devices.clone());
-        registry.register("queue_waiting", "DeviceLeases that wait for a device", metrics.queue_waiting.clone());
         registry.register("leader", "1 in the operator that works, 0 in one that stands by", metrics.leader.clone());
         registry.register_collector(Box::new(metrics.results.clone()));
+        registry.register_collector(Box::new(metrics.lab.clone()));
         *metrics.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = registry;
         metrics
     }

@@ -19,6 +19,8 @@ pub mod grant_key;
 pub mod leader;
 pub mod serve;
 pub mod shutdown;
+#[cfg(test)]
+pub mod mock;
 
 pub use conditions::Conditions;
 pub use context::Context;

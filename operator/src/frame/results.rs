@@ -1,5 +1,5 @@
-//! Series of results: the work controllers set them from an object's status and remove them with the object, so that
-//! short-lived pods are never lost between two scrapes.
+//! Series that mirror objects: the work controllers set them from a status and remove them with the object, so that
+//! short-lived pods are never lost between two scrapes. A set is replaced whole, so that no scrape sees half of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -23,13 +23,15 @@ pub enum Metric {
     Instructions,
     /// Always 1; joins the record's digest to the other series.
     ResultInfo,
+    /// DeviceLeases by queue and phase.
+    Leases,
+    /// EdgeDevices by class and state.
+    Devices,
+    /// DeviceLeases that wait, by queue.
+    QueueWaiting,
 }
 
 impl Metric {
-    /// All families, in the order of the page.
-    pub const ALL: [Self; 6] =
-        [Self::Latency, Self::Accuracy, Self::AccuracyDrop, Self::ArtifactSize, Self::Instructions, Self::ResultInfo];
-
     /// The name without prefix.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,6 +41,9 @@ impl Metric {
             Self::ArtifactSize => "artifact_size_bytes",
             Self::Instructions => "instructions_per_inference",
             Self::ResultInfo => "result_info",
+            Self::Leases => "leases",
+            Self::Devices => "devices",
+            Self::QueueWaiting => "queue_waiting",
         }
     }
 
@@ -50,6 +55,9 @@ impl Metric {
             Self::ArtifactSize => "Size of an artefact",
             Self::Instructions => "Instructions of one inference on an emulated device",
             Self::ResultInfo => "Always 1; carries the digest of the record behind the other series",
+            Self::Leases => "DeviceLeases that exist",
+            Self::Devices => "EdgeDevices that exist",
+            Self::QueueWaiting => "DeviceLeases that wait for a device",
         }
     }
 }

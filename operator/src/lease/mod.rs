@@ -12,6 +12,10 @@ pub mod device_lease;
 pub mod device;
 pub mod device_class;
 pub mod queue;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod view_tests;
 
 use std::sync::Arc;
 

@@ -15,7 +15,8 @@ use super::core::schedule::{Assignment, Plan, Verdict, schedule};
 use super::core::{DeviceId, LeaseUid, Phase, World};
 use super::lab::{Lab, Pass, device_id};
 use super::view::DeviceFacts;
-use crate::frame::metrics::{DeviceLabels, LeaseLabels, Metrics, QueueLabels};
+use crate::frame::metrics::Metrics;
+use crate::frame::results::{Metric, Series};
 use crate::frame::{Context, Error, write};
 
 /// Changes that come together are one pass.
@@ -165,12 +166,12 @@ fn wake_devices(lab: &Lab, woken: &mut Woken) {
 }
 
 fn measure(metrics: &Metrics, pass: &Pass) {
-    let mut leases: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
-    let mut waiting: BTreeMap<String, i64> = pass.world.queues.keys().map(|queue| (queue.to_string(), 0)).collect();
+    let mut leases: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
+    let mut waiting: BTreeMap<String, f64> = pass.world.queues.keys().map(|queue| (queue.to_string(), 0.0)).collect();
     for (uid, lease) in &pass.world.leases {
         let queue = match (pass.plan.verdicts.get(uid), &lease.queue_ref) {
             (Some(Verdict::Waits { queue, .. }), _) => {
-                *waiting.entry(queue.to_string()).or_default() += 1;
+                *waiting.entry(queue.to_string()).or_default() += 1.0;
                 queue.to_string()
             }
             (_, Some(queue)) => queue.to_string(),
@@ -183,9 +184,9 @@ fn measure(metrics: &Metrics, pass: &Pass) {
             Phase::Granted { .. } => "Granted",
             Phase::Ended => "Ended",
         };
-        *leases.entry((queue, phase)).or_default() += 1;
+        *leases.entry((queue, phase)).or_default() += 1.0;
     }
-    let mut devices: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
+    let mut devices: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
     for device in pass.world.devices.values() {
         let state = match super::device::state(device.holder.is_some(), device.availability) {
             DeviceState::Free => "Free",
@@ -193,19 +194,17 @@ fn measure(metrics: &Metrics, pass: &Pass) {
             DeviceState::Held => "Held",
             DeviceState::Offline => "Offline",
         };
-        *devices.entry((device.class.clone(), state)).or_default() += 1;
+        *devices.entry((device.class.clone(), state)).or_default() += 1.0;
     }
-    // A scrape between the two would see nothing at all; the gap is microseconds and the next scrape heals it.
-    metrics.leases.clear();
+    let mut series = Vec::new();
     for ((queue, phase), count) in leases {
-        metrics.leases.get_or_create(&LeaseLabels { queue, phase }).set(count);
+        series.push(Series::new(Metric::Leases, count).label("queue", queue).label("phase", phase));
     }
-    metrics.devices.clear();
     for ((device_class, state), count) in devices {
-        metrics.devices.get_or_create(&DeviceLabels { device_class, state }).set(count);
+        series.push(Series::new(Metric::Devices, count).label("device_class", device_class).label("state", state));
     }
-    metrics.queue_waiting.clear();
     for (queue, count) in waiting {
-        metrics.queue_waiting.get_or_create(&QueueLabels { queue }).set(count);
+        series.push(Series::new(Metric::QueueWaiting, count).label("queue", queue));
     }
+    metrics.lab.set("lab", series);
 }

@@ -59,15 +59,16 @@ fn place(
     tried: &mut BTreeSet<usize>,
 ) -> bool {
     let (id, facts) = devices[device];
+    let empty = |(at, slot): &(usize, &Slot)| taken[*at].is_none() && fits(&requests[slot.request], id, facts);
+    if let Some((at, _)) = slots.iter().enumerate().find(empty) {
+        taken[at] = Some(device);
+        return true;
+    }
     for (at, slot) in slots.iter().enumerate() {
         if !fits(&requests[slot.request], id, facts) || !tried.insert(at) {
             continue;
         }
-        let free = match taken[at] {
-            None => true,
-            Some(other) => place(requests, slots, devices, other, taken, tried),
-        };
-        if free {
+        if taken[at].is_some_and(|other| place(requests, slots, devices, other, taken, tried)) {
             taken[at] = Some(device);
             return true;
         }

@@ -15,6 +15,8 @@ pub mod schedule;
 pub mod life;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -225,9 +225,8 @@ impl Operator {
         }
     }
 
-    fn step_lease(&mut self, truth: &Truth, uid: &LeaseUid) {
+    fn step_lease(&mut self, truth: &Truth, world: &World, uid: &LeaseUid) {
         let Some(Versioned { version, value: lease }) = self.leases.get(uid).cloned() else { return };
-        let world = self.world(truth);
         let sight = Sight {
             lease: &lease,
             held: world.held_by(uid),
@@ -448,8 +447,9 @@ fn settle(truth: &mut Truth, isolation_too: bool) {
     while idle < 30 {
         let mut operator = Operator::fresh(truth);
         operator.run_scheduler(truth);
-        for uid in truth.leases.keys().cloned().collect::<Vec<_>>() {
-            operator.step_lease(truth, &uid);
+        let world = operator.world(truth);
+        for uid in world.leases.keys() {
+            operator.step_lease(truth, &world, uid);
         }
         for id in truth.devices.keys().cloned().collect::<Vec<_>>() {
             operator.heal(&id);
@@ -509,9 +509,10 @@ fn history(seed: u64, operators: usize, totals: &mut Totals) {
             3 | 4 => team[at].catch_up(&truth, &mut random, 70),
             5 => team[at].run_scheduler(&truth),
             6 | 7 => {
-                for uid in team[at].leases.keys().cloned().collect::<Vec<_>>() {
+                let world = team[at].world(&truth);
+                for uid in world.leases.keys() {
                     if random.chance(60) {
-                        team[at].step_lease(&truth, &uid);
+                        team[at].step_lease(&truth, &world, uid);
                     }
                 }
             }

@@ -197,8 +197,9 @@ impl<'w> Sights<'w> {
             return Choice::Never(
                 reason::DEVICE_HELD,
                 format!(
-                    "{wanted} devices are needed, and of those that fit some are held or offline ({}): see \
-                     `kubectl describe edgedevice`",
+                    "needs {wanted} of {} devices that fit, and of those some are held or offline ({}): see `kubectl describe \
+                     edgedevice`",
+                    candidates.len(),
                     names.join(", ")
                 ),
             );
@@ -206,8 +207,8 @@ impl<'w> Sights<'w> {
         Choice::Never(
             reason::NO_MATCHING_DEVICE,
             format!(
-                "{wanted} devices are needed and {} of queue {} fit: check class, labels and names in `requests` against \
-                 `kubectl get edgedevices --namespace {} --show-labels`",
+                "needs {wanted}, and queue {1} has {0} that fit: check class, labels and names in `requests` against \
+                 `kubectl get edgedevices --namespace {2} --show-labels`",
                 candidates.len(),
                 waiting.queue,
                 waiting.queue.namespace
