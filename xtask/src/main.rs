@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | cluster | images | firmware | codegen | exec | test`.
+//! Developer commands: `cargo xtask setup | cluster | images | firmware | codegen | exec | demo | test`.
 //!
 //! A table of subcommands and nothing else; each command is a module of its own.
 
@@ -12,6 +12,7 @@ mod codegen;
 mod images;
 mod cluster;
 mod exec;
+mod demo;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     Codegen(codegen::Args),
     /// Run one of our binaries, or any program, with the runtimes it needs
     Exec(exec::Args),
+    /// See it work: cluster, chart, examples, results
+    Demo(demo::Args),
     /// Run the tests
     Test(test::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> std::process::ExitCode {
         Command::Firmware => firmware::run(),
         Command::Codegen(args) => codegen::run(&args),
         Command::Exec(args) => exec::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
     };
     match result {
