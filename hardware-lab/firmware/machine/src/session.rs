@@ -67,7 +67,7 @@ fn overhead() -> u32 {
 
 /// Instructions that a number of ticks stands for, exactly; see the board.
 fn instructions(ticks: Option<u32>) -> Option<u32> {
-    ticks.map(|t| (u64::from(t) * board::INSTRUCTIONS).div_ceil(board::TICKS) as u32)
+    ticks.map(board::instructions)
 }
 
 fn hello(head: Head) -> Result<(), Broken> {

@@ -24,10 +24,10 @@ pub const NAME: &str = if cfg!(feature = "mps2-an385") {
     "mps2-an500"
 };
 
-/// How a tick relates to an instruction under the emulator's instruction counter: 5 instructions are 8 ticks.
-pub const INSTRUCTIONS: u64 = 5;
-/// See [`INSTRUCTIONS`].
-pub const TICKS: u64 = 8;
+/// Instructions that a number of ticks stands for, exactly.
+pub fn instructions(ticks: u32) -> u32 {
+    (u64::from(ticks) * 5).div_ceil(8) as u32
+}
 
 /// Sets up the serial port.
 pub fn prepare() {
