@@ -3,6 +3,7 @@
 
 /// A positive real factor as `multiplier * 2^(shift - 31)`, `multiplier` in `[2^30, 2^31)` or zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Multiplier {
     /// Significand.
     pub value: i32,

@@ -3,11 +3,15 @@
 
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
 mod dsp;
+#[cfg(all(feature = "mve", target_arch = "arm"))]
+mod mve;
 mod portable;
 
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
 use dsp as best;
-#[cfg(not(all(feature = "dsp", target_arch = "arm")))]
+#[cfg(all(feature = "mve", target_arch = "arm"))]
+use mve as best;
+#[cfg(not(all(any(feature = "dsp", feature = "mve"), target_arch = "arm")))]
 use portable as best;
 
 use crate::ops::{Channel, Finish, Window};

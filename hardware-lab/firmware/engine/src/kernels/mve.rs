@@ -1,0 +1,243 @@
+//! Kernels for the vector extension of ARMv8.1-M: sixteen products per instruction. The loops themselves are in mve.s; here
+//! inputs are laid out for them. What they rely on is `Finish::plain`; everything else goes to the portable kernels.
+
+use super::{Planes, Rows, Windows, portable};
+use crate::ops::{Channel, Finish, Window};
+use core::arch::global_asm;
+
+global_asm!(include_str!("mve.s"), options(raw));
+
+/// Arguments of the loop over rows; mve.s knows the offsets.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RowsArguments {
+    input: *const i8,
+    weights: *const i8,
+    channels: *const Channel,
+    output: *mut i8,
+    output_step: usize,
+    pixels: usize,
+    length: usize,
+    /// Bytes from where reading a row ends back to the next row.
+    back: usize,
+    zero_point: i32,
+    low: i32,
+    high: i32,
+}
+
+/// Arguments of the loop over a line of a depthwise convolution; mve.s knows the offsets.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PlanesArguments {
+    lines: [*const i8; 3],
+    weights: *const i8,
+    channels: *const Channel,
+    output: *mut i8,
+    output_step: usize,
+    pixels: usize,
+    /// Bytes between the windows of two neighbours.
+    step: usize,
+    zero_point: i32,
+    low: i32,
+    high: i32,
+}
+
+unsafe extern "C" {
+    fn edgeyard_mve_rows(arguments: *const RowsArguments);
+    fn edgeyard_mve_columns(from: *const i8, to: *mut i8, columns: usize, step: usize);
+    fn edgeyard_mve_planes(arguments: *const PlanesArguments);
+}
+
+/// Rows of weights that the loop takes at once.
+const CHANNELS: usize = 4;
+
+pub(super) fn rows_scratch(length: usize, _channels: usize, _pixels: usize, gathered: bool) -> usize {
+    if gathered { length } else { 0 }
+}
+
+pub(super) fn multiply(rows: &Rows<'_>, input: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let pixels = output.len() / rows.channels.len();
+    if can(rows) && input.len() >= pixels * rows.length {
+        product(rows, input, output, pixels);
+    } else {
+        portable::multiply(rows, input, output, scratch);
+    }
+}
+
+pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &mut [i8], scratch: &mut [i8]) {
+    if !can(rows) {
+        portable::multiply_windows(rows, windows, output, scratch);
+        return;
+    }
+    let Some(row) = scratch.get_mut(..rows.length) else { return };
+    for (n, pixel) in output.chunks_exact_mut(rows.channels.len()).enumerate() {
+        windows.gather(n, row);
+        product(rows, row, pixel, 1);
+    }
+}
+
+fn can(rows: &Rows<'_>) -> bool {
+    let whole = rows.weights.len() == rows.length * rows.channels.len() && rows.length > 0;
+    whole && rows.finish.plain && rows.channels.len() >= CHANNELS
+}
+
+/// Multiplies `pixels` rows of input, which the caller checked to be there, with all rows of weights.
+fn product(rows: &Rows<'_>, input: &[i8], output: &mut [i8], pixels: usize) {
+    let count = rows.channels.len();
+    if pixels == 0 {
+        return;
+    }
+    let mut first = 0;
+    while first < count {
+        // The last four overlap their neighbours if the channels are no multiple of four.
+        let at = first.min(count - CHANNELS);
+        let arguments = RowsArguments {
+            input: input.as_ptr(),
+            // SAFETY: `at` is a channel, with a row of weights and an output in each pixel.
+            weights: unsafe { rows.weights.as_ptr().add(at * rows.length) },
+            channels: unsafe { rows.channels.as_ptr().add(at) },
+            output: unsafe { output.as_mut_ptr().add(at) },
+            output_step: count,
+            pixels,
+            length: rows.length,
+            back: rows.length.next_multiple_of(16) - rows.length,
+            zero_point: rows.finish.zero_point,
+            low: rows.finish.low,
+            high: rows.finish.high,
+        };
+        // SAFETY: rows and pixels are there; the loop reads no further than a row's length.
+        unsafe { edgeyard_mve_rows(&arguments) };
+        first += CHANNELS;
+    }
+}
+
+/// Channels that the loop over lines takes at once.
+const BLOCK: usize = 8;
+
+/// How a depthwise convolution is done.
+enum Plan {
+    /// One input channel: an ordinary convolution, once the weights are turned.
+    Turned,
+    /// 3x3, eight channels at a time.
+    Lines,
+    Portable,
+}
+
+fn plan(w: &Window, finish: &Finish) -> Plan {
+    if !finish.plain {
+        Plan::Portable
+    } else if w.in_c == 1 {
+        Plan::Turned
+    } else if (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1) && w.in_c == w.out_c && w.out_c >= BLOCK {
+        Plan::Lines
+    } else {
+        Plan::Portable
+    }
+}
+
+pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
+    match plan(window, finish) {
+        Plan::Portable => portable::planes_scratch(window, finish),
+        Plan::Turned => window.taps() * (window.out_c + 1),
+        Plan::Lines => window.out_c.div_ceil(BLOCK) * BLOCK * (9 + 3 * columns(window)),
+    }
+}
+
+pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    match plan(planes.window, planes.finish) {
+        Plan::Portable => portable::convolve(planes, image, output, scratch),
+        Plan::Turned => turned(planes, image, output, scratch),
+        Plan::Lines => lines(planes, image, output, scratch),
+    }
+}
+
+fn turned(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let w = planes.window;
+    let (taps, count) = (w.taps(), w.out_c);
+    let Some((weights, rest)) = scratch.split_at_mut_checked(taps * count) else { return };
+    for (t, row) in planes.weights.chunks_exact(count).enumerate() {
+        for (c, value) in row.iter().enumerate() {
+            if let Some(slot) = weights.get_mut(c * taps + t) {
+                *slot = *value;
+            }
+        }
+    }
+    let rows = Rows { weights, slack: 0, length: taps, channels: planes.channels, finish: planes.finish };
+    let windows = Windows { window: w, image, channels: (0, 1), first: 0, fill: planes.fill };
+    multiply_windows(&rows, &windows, output, rest);
+}
+
+/// Columns of input, padding included, below a line of windows.
+fn columns(window: &Window) -> usize {
+    (window.out_w - 1) * window.stride_w + 3
+}
+
+/// The first channel of block `b`; the last block overlaps its neighbour if the channels are no multiple of eight.
+fn first_channel(b: usize, channels: usize) -> usize {
+    (BLOCK * b).min(channels - BLOCK)
+}
+
+/// A line of output at a time, over a ring of three lines of input with their padding, block after block.
+fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let w = planes.window;
+    let (count, blocks, columns) = (w.out_c, w.out_c.div_ceil(BLOCK), columns(w));
+    let line_bytes = blocks * columns * BLOCK;
+    let Some((weights, ring)) = scratch.split_at_mut_checked(blocks * BLOCK * 9) else { return };
+    let Some(ring) = ring.get_mut(..3 * line_bytes) else { return };
+    for (b, block) in weights.chunks_exact_mut(9 * BLOCK).enumerate() {
+        for (tap, row) in block.chunks_exact_mut(BLOCK).zip(planes.weights.chunks_exact(count)) {
+            let first = first_channel(b, count);
+            tap.copy_from_slice(row.get(first..first + BLOCK).unwrap_or(&[0; BLOCK]));
+        }
+    }
+    let mut loaded = isize::MIN;
+    for (y, out) in output.chunks_exact_mut(w.out_w * count).enumerate() {
+        let top = (y * w.stride_h) as isize - w.pad_h;
+        let slots = [0, 1, 2].map(|k: isize| (top + k).rem_euclid(3) as usize * line_bytes);
+        for line in loaded.max(top)..top + 3 {
+            let slot = slots[(line - top) as usize];
+            if let Some(to) = ring.get_mut(slot..slot + line_bytes) {
+                spread_line(planes, image, line, to);
+            }
+        }
+        loaded = top + 3;
+        for b in 0..blocks {
+            let first = first_channel(b, count);
+            let arguments = PlanesArguments {
+                // SAFETY of all below: the block's part of a slot, its weights, its channels, its part of a pixel.
+                lines: slots.map(|s| unsafe { ring.as_ptr().add(s + b * columns * BLOCK) }),
+                weights: unsafe { weights.as_ptr().add(b * BLOCK * 9) },
+                channels: unsafe { planes.channels.as_ptr().add(first) },
+                output: unsafe { out.as_mut_ptr().add(first) },
+                output_step: count,
+                pixels: w.out_w,
+                step: BLOCK * w.stride_w,
+                zero_point: planes.finish.zero_point,
+                low: planes.finish.low,
+                high: planes.finish.high,
+            };
+            // SAFETY: lines hold the columns below `out_w` windows; `out` holds as many pixels of `count` channels.
+            unsafe { edgeyard_mve_planes(&arguments) };
+        }
+    }
+}
+
+/// Writes one line of the image, block after block, with padding left and right; all padding outside the image.
+fn spread_line(planes: &Planes<'_>, image: &[i8], line: isize, to: &mut [i8]) {
+    let w = planes.window;
+    let (count, columns) = (w.in_c, columns(w));
+    let inside = line >= 0 && line < w.in_h as isize;
+    let lead = if inside { (w.pad_w as usize).min(columns) } else { columns };
+    let body = (w.in_w + w.pad_w as usize).min(columns).saturating_sub(lead);
+    for (b, block) in to.chunks_exact_mut(columns * BLOCK).enumerate() {
+        let start = line.max(0) as usize * w.in_w * count + first_channel(b, count);
+        let (before, rest) = block.split_at_mut(lead * BLOCK);
+        let (middle, after) = rest.split_at_mut(body * BLOCK);
+        before.fill(planes.fill);
+        after.fill(planes.fill);
+        if body > 0 && start + (body - 1) * count + BLOCK <= image.len() {
+            // SAFETY: the last column of eight channels ends within the image; `middle` holds `body` columns.
+            unsafe { edgeyard_mve_columns(image.as_ptr().add(start), middle.as_mut_ptr(), body, count) };
+        }
+    }
+}

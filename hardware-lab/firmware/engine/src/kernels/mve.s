@@ -1,0 +1,170 @@
+@ Loops for the vector extension. Arguments come as a structure; see mve.rs for what it and the buffers hold.
+
+    .syntax unified
+    .cpu cortex-m55
+    .text
+
+@ Scales four sums: rounding doubling high multiplication, rounding shift away from zero, zero point, bounds.
+    .macro scale sums, multipliers, shifts, work, zero, low, high
+    vqrdmulh.s32 \sums, \sums, \multipliers
+    vand \work, \sums, \shifts
+    vshr.s32 \work, \work, #31
+    vqadd.s32 \sums, \sums, \work
+    vrshl.s32 \sums, \sums, \shifts
+    vadd.i32 \sums, \sums, \zero
+    vmax.s32 \sums, \sums, \low
+    vmin.s32 \sums, \sums, \high
+    .endm
+
+@ void edgeyard_mve_rows(const RowsArguments *): all rows of input times four rows of weights.
+@ r0 r2 r4 r6 sums, r1 r3 r5 r7 weights, r8 input, r9 length, r10 output, r11 pixels, r12 zero point
+@ q2 low, q3 high, q4 starts, q5 multipliers, q6 shifts
+    .section .text.edgeyard_mve_rows,"ax",%progbits
+    .global edgeyard_mve_rows
+    .type edgeyard_mve_rows, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_rows:
+    push {r4-r11, lr}
+    vpush {d8-d15}
+    sub sp, #44
+    ldm r0, {r1-r11}
+    stm sp, {r1-r11}
+    movs r0, #0
+    vidup.u32 q7, r0, #4
+    movs r1, #3
+    vmul.i32 q7, q7, r1
+    ldr r12, [sp, #8]
+    vldrw.u32 q4, [r12, q7]
+    adds r12, #4
+    vldrw.u32 q5, [r12, q7]
+    adds r12, #4
+    vldrw.u32 q6, [r12, q7]
+    ldrd r8, r1, [sp, #0]
+    ldr r10, [sp, #12]
+    ldrd r11, r9, [sp, #20]
+    ldrd r0, r2, [sp, #36]
+    vdup.32 q2, r0
+    vdup.32 q3, r2
+    ldr r12, [sp, #32]
+1:  vmov r0, r4, q4[2], q4[0]
+    vmov r2, r6, q4[3], q4[1]
+    ldr r1, [sp, #4]
+    add r3, r1, r9
+    add r5, r3, r9
+    add r7, r5, r9
+    dlstp.8 lr, r9
+2:  vldrb.u8 q0, [r8], #16
+    vldrb.u8 q1, [r1], #16
+    vmladava.s8 r0, q0, q1
+    vldrb.u8 q1, [r3], #16
+    vmladava.s8 r2, q0, q1
+    vldrb.u8 q1, [r5], #16
+    vmladava.s8 r4, q0, q1
+    vldrb.u8 q1, [r7], #16
+    vmladava.s8 r6, q0, q1
+    letp lr, 2b
+    vmov q0[2], q0[0], r0, r4
+    vmov q0[3], q0[1], r2, r6
+    scale q0, q5, q6, q1, r12, q2, q3
+    ldr r0, [sp, #28]
+    ldr r2, [sp, #16]
+    sub r8, r0
+    mov r7, r10
+    vstrb.32 q0, [r7]
+    add r10, r2
+    subs r11, #1
+    bne 1b
+    add sp, #44
+    vpop {d8-d15}
+    pop {r4-r11, pc}
+    .size edgeyard_mve_rows, . - edgeyard_mve_rows
+
+@ void edgeyard_mve_columns(const int8_t *from, int8_t *to, size_t columns, size_t step): eight channels of each column.
+    .section .text.edgeyard_mve_columns,"ax",%progbits
+    .global edgeyard_mve_columns
+    .type edgeyard_mve_columns, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_columns:
+    push {r7, lr}
+    wls lr, r2, 2f
+1:  vldrb.u16 q0, [r0]
+    add r0, r3
+    vstrb.16 q0, [r1], #8
+    le lr, 1b
+2:  pop {r7, pc}
+    .size edgeyard_mve_columns, . - edgeyard_mve_columns
+
+@ void edgeyard_mve_planes(const PlanesArguments *): a line of 3x3 windows over eight channels, one window at a time.
+@ r0 r1 r2 lines, r3 weights, r4 channels, r5 output, r6 output step, r7 pixels, r8 bytes to the next window, r9 zero point
+@ q0 sums of even channels, q1 of odd ones, q5 low, q6 high, q7 offsets of every other channel
+
+@ Two taps: their products still fit 16 bits when added.
+    .macro two_taps first, first_offset, second, second_offset
+    vldrb.s16 q2, [\first, #\first_offset]
+    vldrb.s16 q3, [r3], #8
+    vmul.i16 q2, q2, q3
+    vldrb.s16 q3, [\second, #\second_offset]
+    vldrb.s16 q4, [r3], #8
+    vmul.i16 q3, q3, q4
+    vadd.i16 q2, q2, q3
+    vmovlb.s16 q3, q2
+    vmovlt.s16 q2, q2
+    vadd.i32 q0, q0, q3
+    vadd.i32 q1, q1, q2
+    .endm
+
+    .section .text.edgeyard_mve_planes,"ax",%progbits
+    .global edgeyard_mve_planes
+    .type edgeyard_mve_planes, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_planes:
+    push {r4-r11, lr}
+    vpush {d8-d15}
+    ldr r11, [r0, #44]
+    ldr r12, [r0, #40]
+    vdup.32 q6, r11
+    vdup.32 q5, r12
+    ldm r0, {r0-r9}
+    movs r10, #0
+    vidup.u32 q7, r10, #4
+    movs r10, #6
+    vmul.i32 q7, q7, r10
+    add r10, r4, #12
+1:  vldrw.u32 q0, [r4, q7]
+    vldrw.u32 q1, [r10, q7]
+    two_taps r0, 0, r0, 8
+    two_taps r0, 16, r1, 0
+    two_taps r1, 8, r1, 16
+    two_taps r2, 0, r2, 8
+    vldrb.s16 q2, [r2, #16]
+    vldrb.s16 q3, [r3], #8
+    vmullb.s16 q4, q2, q3
+    vmullt.s16 q2, q2, q3
+    vadd.i32 q0, q0, q4
+    vadd.i32 q1, q1, q2
+    add r11, r4, #4
+    add r12, r4, #8
+    vldrw.u32 q2, [r11, q7]
+    vldrw.u32 q3, [r12, q7]
+    scale q0, q2, q3, q4, r9, q5, q6
+    add r11, r4, #16
+    add r12, r4, #20
+    vldrw.u32 q2, [r11, q7]
+    vldrw.u32 q3, [r12, q7]
+    scale q1, q2, q3, q4, r9, q5, q6
+    vsli.32 q0, q1, #8
+    vstrh.32 q0, [r5]
+    add r0, r8
+    add r1, r8
+    add r2, r8
+    add r5, r6
+    sub r3, #72
+    subs r7, #1
+    bne 1b
+    vpop {d8-d15}
+    pop {r4-r11, pc}
+    .size edgeyard_mve_planes, . - edgeyard_mve_planes
+    .text
