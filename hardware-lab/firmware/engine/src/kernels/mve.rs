@@ -44,6 +44,7 @@ struct PlanesArguments {
 
 unsafe extern "C" {
     fn edgeyard_mve_rows(arguments: *const RowsArguments);
+    fn edgeyard_mve_window(from: *const i8, to: *mut i8, lines: usize, bytes: usize, step: usize);
     fn edgeyard_mve_columns(from: *const i8, to: *mut i8, columns: usize, step: usize);
     fn edgeyard_mve_planes(arguments: *const PlanesArguments);
 }
@@ -51,8 +52,11 @@ unsafe extern "C" {
 /// Rows of weights that the loop takes at once.
 const CHANNELS: usize = 4;
 
-pub(super) fn rows_scratch(length: usize, _channels: usize, _pixels: usize, gathered: bool) -> usize {
-    if gathered { length } else { 0 }
+/// Windows that are gathered before the loop runs over them.
+const PIXELS: usize = 8;
+
+pub(super) fn rows_scratch(length: usize, _channels: usize, pixels: usize, gathered: bool) -> usize {
+    if gathered { length * pixels.min(PIXELS) } else { 0 }
 }
 
 pub(super) fn multiply(rows: &Rows<'_>, input: &[i8], output: &mut [i8], scratch: &mut [i8]) {
@@ -69,10 +73,33 @@ pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &
         portable::multiply_windows(rows, windows, output, scratch);
         return;
     }
-    let Some(row) = scratch.get_mut(..rows.length) else { return };
-    for (n, pixel) in output.chunks_exact_mut(rows.channels.len()).enumerate() {
+    let (length, count) = (rows.length, rows.channels.len());
+    let batch = (scratch.len() / length).clamp(1, PIXELS);
+    for (i, pixels) in output.chunks_mut(batch * count).enumerate() {
+        let taken = pixels.len() / count;
+        let Some(gathered) = scratch.get_mut(..taken * length) else { return };
+        for (j, row) in gathered.chunks_exact_mut(length).enumerate() {
+            gather(windows, i * batch + j, row);
+        }
+        product(rows, gathered, pixels, taken);
+    }
+}
+
+/// As [`Windows::gather`], faster where the window lies inside the image.
+fn gather(windows: &Windows<'_>, n: usize, row: &mut [i8]) {
+    let w = windows.window;
+    let (y, x) = windows.pixel(n);
+    let (top, left) = ((y * w.stride_h) as isize - w.pad_h, (x * w.stride_w) as isize - w.pad_w);
+    let inside = top >= 0 && left >= 0 && top as usize + w.k_h <= w.in_h && left as usize + w.k_w <= w.in_w;
+    if !(inside && windows.channels.1 == w.in_c && w.dilation_h == 1 && w.dilation_w == 1) {
         windows.gather(n, row);
-        product(rows, row, pixel, 1);
+        return;
+    }
+    let (start, step) = ((top as usize * w.in_w + left as usize) * w.in_c, w.in_w * w.in_c);
+    let bytes = w.k_w * w.in_c;
+    if row.len() == w.k_h * bytes && start + (w.k_h - 1) * step + bytes <= windows.image.len() {
+        // SAFETY: the last line ends within the image, and `row` holds all lines.
+        unsafe { edgeyard_mve_window(windows.image.as_ptr().add(start), row.as_mut_ptr(), w.k_h, bytes, step) };
     }
 }
 
@@ -138,7 +165,10 @@ fn plan(w: &Window, finish: &Finish) -> Plan {
 pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
     match plan(window, finish) {
         Plan::Portable => portable::planes_scratch(window, finish),
-        Plan::Turned => window.taps() * (window.out_c + 1),
+        Plan::Turned => {
+            let pixels = window.out_h * window.out_w;
+            window.taps() * window.out_c + rows_scratch(window.taps(), window.out_c, pixels, true)
+        }
         Plan::Lines => window.out_c.div_ceil(BLOCK) * BLOCK * (9 + 3 * columns(window)),
     }
 }

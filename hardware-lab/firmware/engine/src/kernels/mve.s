@@ -80,6 +80,28 @@ edgeyard_mve_rows:
     pop {r4-r11, pc}
     .size edgeyard_mve_rows, . - edgeyard_mve_rows
 
+@ void edgeyard_mve_window(const int8_t *from, int8_t *to, size_t lines, size_t bytes, size_t step): lines of an image, tight.
+    .section .text.edgeyard_mve_window,"ax",%progbits
+    .global edgeyard_mve_window
+    .type edgeyard_mve_window, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_window:
+    push {r4, r5, r6, lr}
+    ldr r4, [sp, #16]
+1:  mov r5, r0
+    mov r6, r1
+    dlstp.8 lr, r3
+2:  vldrb.u8 q0, [r5], #16
+    vstrb.8 q0, [r6], #16
+    letp lr, 2b
+    add r0, r4
+    add r1, r3
+    subs r2, #1
+    bne 1b
+    pop {r4, r5, r6, pc}
+    .size edgeyard_mve_window, . - edgeyard_mve_window
+
 @ void edgeyard_mve_columns(const int8_t *from, int8_t *to, size_t columns, size_t step): eight channels of each column.
     .section .text.edgeyard_mve_columns,"ax",%progbits
     .global edgeyard_mve_columns
