@@ -143,3 +143,48 @@ fn reference<K: Resource<DynamicType = ()>>(object: &Guarded<K>) -> ObjectRef<K>
         None => reference,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgeyard_crds::queue::LeaseQueue;
+    use serde_json::json;
+
+    use super::*;
+    use crate::frame::mock::{context, finish};
+
+    fn queue(spec: serde_json::Value) -> Arc<Guarded<LeaseQueue>> {
+        let text = json!({
+            "apiVersion": "edgeyard.dev/v1alpha1", "kind": "LeaseQueue",
+            "metadata": { "name": "q", "namespace": "lab" }, "spec": spec,
+        });
+        Arc::new(serde_json::from_value(text).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_is_left_until_it_changes() {
+        let (context, server) = context("2026-11-23T09:00:00Z", vec![]);
+        let reconcile = |_, _| async { Ok(Action::await_change()) };
+        let driver = Driver::<_, LeaseQueue> { name: "test", reconcile, failures: Mutex::default() };
+        let broken = queue(json!({ "maxPriority": "high" }));
+        let error = driver.reconcile(Arc::clone(&broken), Arc::clone(&context)).await.unwrap_err();
+        assert_eq!((error.requeue(), error.outcome()), (Requeue::AwaitChange, "invalid"));
+        assert_eq!(driver.after_error(&broken, &error), Action::await_change());
+        assert!(driver.reconcile(queue(json!({})), Arc::clone(&context)).await.is_ok());
+        finish(context, server).await;
+    }
+
+    #[tokio::test]
+    async fn pauses_double_up_to_a_minute_and_a_success_resets_them() {
+        let (context, server) = context("2026-11-23T09:00:00Z", vec![]);
+        let reconcile = |_, _| async { Ok(Action::await_change()) };
+        let driver = Driver::<_, LeaseQueue> { name: "test", reconcile, failures: Mutex::default() };
+        let object = queue(json!({}));
+        let error = Error::Unexpected("x".into());
+        let mut pause = |_| driver.after_error(&object, &error);
+        assert_eq!([0, 1, 2].map(&mut pause), [500, 1000, 2000].map(|ms| Action::requeue(Duration::from_millis(ms))));
+        assert_eq!((0..20).map(&mut pause).last(), Some(Action::requeue(LONGEST_PAUSE)));
+        driver.reconcile(Arc::clone(&object), Arc::clone(&context)).await.unwrap();
+        assert_eq!(driver.after_error(&object, &error), Action::requeue(FIRST_PAUSE));
+        finish(context, server).await;
+    }
+}

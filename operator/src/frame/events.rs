@@ -75,3 +75,32 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgeyard_crds::queue::LeaseQueue;
+    use serde_json::json;
+
+    use crate::frame::mock::{Exchange, context, finish};
+
+    #[tokio::test]
+    async fn the_same_news_is_told_once() {
+        let queue: LeaseQueue = serde_json::from_value(json!({
+            "metadata": { "name": "q", "namespace": "lab", "uid": "u" }, "spec": {},
+        }))
+        .unwrap();
+        let post = || {
+            let path = "/apis/events.k8s.io/v1/namespaces/lab/events";
+            Exchange::new("POST", path, 201, json!({ "metadata": {} })).with_body(|body| {
+                assert_eq!(body["regarding"]["name"], "q");
+                assert_eq!(body["reportingController"], "edgeyard-operator");
+            })
+        };
+        let (context, server) = context("2026-11-23T09:00:00Z", vec![post(), post()]);
+        context.events.normal(&queue, "Accepted", "first").await;
+        context.events.normal(&queue, "Accepted", "first").await;
+        context.events.warning(&queue, "InvalidSpec", "second").await;
+        context.events.warning(&queue, "InvalidSpec", "second").await;
+        finish(context, server).await;
+    }
+}

@@ -79,3 +79,65 @@ fn metadata(namespace: &str) -> ObjectMeta {
         ..ObjectMeta::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::frame::mock::{Exchange, context, finish};
+
+    const NOW: &str = "2026-11-23T09:00:00Z";
+    const SECRET: &str = "/api/v1/namespaces/sys/secrets/edgeyard-grant-key";
+    const MAP: &str = "/api/v1/namespaces/sys/configmaps/edgeyard-grant-key";
+
+    fn secret(key: &SigningKey) -> Value {
+        let data = ByteString(grant::encode_private(key).into_bytes());
+        json!({ "metadata": { "name": NAME, "namespace": "sys" }, "data": { "private": data } })
+    }
+
+    fn map(public: &str) -> Value {
+        json!({ "metadata": { "name": NAME, "namespace": "sys" }, "data": { "public": public } })
+    }
+
+    #[tokio::test]
+    async fn the_loser_of_the_race_takes_the_winners_key() {
+        let winner = grant::generate().unwrap();
+        let public = grant::encode_public(&winner.verifying_key());
+        let published = public.clone();
+        let script = vec![
+            Exchange::not_found("GET", SECRET),
+            Exchange::conflict("POST", "/api/v1/namespaces/sys/secrets"),
+            Exchange::new("GET", SECRET, 200, secret(&winner)),
+            Exchange::new("GET", MAP, 200, map("old")),
+            Exchange::new("PATCH", MAP, 200, map(&public)).with_body(move |body| {
+                assert_eq!(body["data"]["public"], json!(published));
+                assert_eq!(body["data"]["previous"], "old", "grants that were given stay good");
+            }),
+        ];
+        let (context, server) = context(NOW, script);
+        let key = ensure(&context.client, "sys").await.unwrap();
+        assert_eq!(key.to_bytes(), winner.to_bytes());
+        finish(context, server).await;
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_there_is_kept_and_nothing_is_written() {
+        let key = grant::generate().unwrap();
+        let public = grant::encode_public(&key.verifying_key());
+        let script =
+            vec![Exchange::new("GET", SECRET, 200, secret(&key)), Exchange::new("GET", MAP, 200, map(&public))];
+        let (context, server) = context(NOW, script);
+        assert_eq!(ensure(&context.client, "sys").await.unwrap().to_bytes(), key.to_bytes());
+        finish(context, server).await;
+    }
+
+    #[tokio::test]
+    async fn a_strange_secret_is_not_overwritten() {
+        let strange = json!({ "metadata": { "name": NAME, "namespace": "sys" }, "data": {} });
+        let (context, server) = context(NOW, vec![Exchange::new("GET", SECRET, 200, strange)]);
+        let error = ensure(&context.client, "sys").await.unwrap_err();
+        assert!(error.to_string().contains("sys/edgeyard-grant-key"), "{error}");
+        finish(context, server).await;
+    }
+}

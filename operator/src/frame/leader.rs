@@ -174,3 +174,68 @@ fn won(result: Result<(), Error>) -> Result<bool, Error> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::frame::mock::{Exchange, context, finish};
+
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/sys/leases";
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/sys/leases/edgeyard-operator";
+
+    fn lease(holder: &str) -> Value {
+        json!({
+            "metadata": { "name": NAME, "namespace": "sys", "resourceVersion": "3" },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 4,
+                      "renewTime": "2026-11-23T09:00:00.000000Z" },
+        })
+    }
+
+    /// What a candidate `me` does at this script of answers, after it has seen the last Lease for so many seconds.
+    async fn round(seen: Option<(Value, u64)>, script: Vec<Exchange>) -> bool {
+        let (context, server) = context("2026-11-23T09:00:00Z", script);
+        let mut me = Candidate::new(context.client.clone(), "sys", "me".into(), Duration::from_secs(15));
+        me.seen = seen.map(|(lease, seconds)| {
+            let lease: Lease = serde_json::from_value(lease).unwrap();
+            (lease.spec.unwrap(), Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap())
+        });
+        let leads = me.try_acquire().await.unwrap();
+        drop(me);
+        finish(context, server).await;
+        leads
+    }
+
+    fn taken(body: &Value) {
+        assert_eq!(body["spec"]["holderIdentity"], "me");
+        assert_eq!(body["spec"]["leaseTransitions"], 5);
+        assert_eq!(body["metadata"]["resourceVersion"], "3");
+    }
+
+    #[tokio::test]
+    async fn the_first_makes_the_lease_and_the_slower_stands_by() {
+        let create = |answer: Exchange| vec![Exchange::not_found("GET", LEASE), answer];
+        assert!(round(None, create(Exchange::new("POST", LEASES, 201, lease("me")))).await);
+        assert!(!round(None, create(Exchange::conflict("POST", LEASES))).await);
+    }
+
+    #[tokio::test]
+    async fn another_leader_is_replaced_only_when_silent_for_its_promised_time() {
+        let look = || Exchange::new("GET", LEASE, 200, lease("other"));
+        assert!(!round(None, vec![look()]).await);
+        assert!(!round(Some((lease("other"), 14)), vec![look()]).await);
+        let mut renewed = lease("other");
+        renewed["spec"]["renewTime"] = json!("2026-11-23T08:59:00.000000Z");
+        assert!(!round(Some((renewed, 3600)), vec![look()]).await, "it has renewed since");
+        let take = Exchange::new("PUT", LEASE, 200, lease("me")).with_body(taken);
+        assert!(round(Some((lease("other"), 15)), vec![look(), take]).await);
+        assert!(!round(Some((lease("other"), 15)), vec![look(), Exchange::conflict("PUT", LEASE)]).await);
+    }
+
+    #[tokio::test]
+    async fn a_lease_given_back_is_free_at_once() {
+        let take = Exchange::new("PUT", LEASE, 200, lease("me")).with_body(taken);
+        assert!(round(None, vec![Exchange::new("GET", LEASE, 200, lease("")), take]).await);
+    }
+}
