@@ -11,7 +11,7 @@ use edgeyard_job::spec::AccuracyMetric;
 use thiserror::Error;
 
 use crate::dataset::{Dataset, DatasetError};
-use crate::runtime::{Row, Runner, RuntimeError, threads};
+use crate::runtime::{Row, Runner, RuntimeError, WithRunner, threads};
 
 /// Samples handed to a worker at once. A constant: sums are made batch by batch.
 const BATCH: usize = 32;
@@ -87,13 +87,10 @@ pub struct Comparison {
     pub agreement: Agreement,
 }
 
-/// Makes a runner; called once in each worker's thread.
-pub type MakeRunner<'a> = &'a (dyn Fn() -> Result<Box<dyn Runner>, RuntimeError> + Sync);
-
 /// Runs both models on all samples. `step` hears (done, total) and says whether to go on.
 pub fn compare(
-    source: MakeRunner<'_>,
-    artifact: MakeRunner<'_>,
+    source: WithRunner<'_>,
+    artifact: WithRunner<'_>,
     samples: &Samples<'_>,
     step: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Comparison, EvaluationError> {
@@ -111,9 +108,7 @@ pub fn compare(
         failure.lock().unwrap_or_else(|poison| poison.into_inner()).get_or_insert(error);
         stop.store(true, Ordering::SeqCst);
     };
-    let work = || -> Result<(), EvaluationError> {
-        let mut source = source().map_err(EvaluationError::Source)?;
-        let mut artifact = artifact().map_err(EvaluationError::Artifact)?;
+    let serve = |source: &mut dyn Runner, artifact: &mut dyn Runner| -> Result<(), EvaluationError> {
         loop {
             let next = receive.lock().unwrap_or_else(|poison| poison.into_inner()).recv();
             let Ok((first, values, count)) = next else { return Ok(()) };
@@ -121,9 +116,20 @@ pub fn compare(
                 // Keeps taking, so that the reader is never stuck behind a full channel.
                 continue;
             }
-            let tally = tally(source.as_mut(), artifact.as_mut(), first, &values, count, labels)?;
+            let tally = tally(source, artifact, first, &values, count, labels)?;
             results.lock().unwrap_or_else(|poison| poison.into_inner()).push((first, tally));
         }
+    };
+    let work = || -> Result<(), EvaluationError> {
+        let mut ended = Ok(());
+        source(&mut |source: &mut dyn Runner| {
+            let loaded = artifact(&mut |artifact: &mut dyn Runner| ended = serve(source, artifact));
+            if let Err(error) = loaded {
+                ended = Err(EvaluationError::Artifact(error));
+            }
+        })
+        .map_err(EvaluationError::Source)?;
+        ended
     };
     let read: Result<(), EvaluationError> = std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -311,6 +317,13 @@ mod tests {
         }
     }
 
+    fn with(shift: f32) -> impl Fn(&mut dyn FnMut(&mut dyn Runner)) -> Result<(), RuntimeError> + Sync {
+        move |use_it| {
+            use_it(&mut Scores(shift));
+            Ok(())
+        }
+    }
+
     #[test]
     fn the_interval_is_wilsons() {
         // Newcombe (1998), table I: 81 of 263 and 0 of 20.
@@ -336,7 +349,7 @@ mod tests {
             last = done;
             true
         };
-        let found = compare(&|| Ok(Box::new(Scores(0.0))), &|| Ok(Box::new(Scores(0.5))), &samples, &mut step).unwrap();
+        let found = compare(&with(0.0), &with(0.5), &samples, &mut step).unwrap();
         assert_eq!((found.agreement.sample_count, last), (100, 100));
         assert_eq!(found.agreement.max_abs_difference, 0.5);
         assert_eq!(found.agreement.same_top1, 1.0);
@@ -348,7 +361,7 @@ mod tests {
     #[test]
     fn equal_outputs_have_no_noise() {
         let samples = Samples::Synthetic { shape: &[4], count: 5 };
-        let found = compare(&|| Ok(Box::new(Scores(0.0))), &|| Ok(Box::new(Scores(0.0))), &samples, &mut |_, _| true);
+        let found = compare(&with(0.0), &with(0.0), &samples, &mut |_, _| true);
         assert_eq!(found.unwrap().agreement.sqnr_db, None);
     }
 
@@ -356,10 +369,10 @@ mod tests {
     fn cancelling_and_failing_end_the_work() {
         let samples = Samples::Synthetic { shape: &[4], count: 1000 };
         let cancelled =
-            compare(&|| Ok(Box::new(Scores(0.0))), &|| Ok(Box::new(Scores(0.0))), &samples, &mut |done, _| done < 64);
+            compare(&with(0.0), &with(0.0), &samples, &mut |done, _| done < 64);
         assert!(matches!(cancelled, Err(EvaluationError::Cancelled)));
-        let broken = || Err(RuntimeError::Interface("no".to_owned()));
-        let failed = compare(&|| Ok(Box::new(Scores(0.0))), &broken, &samples, &mut |_, _| true);
+        let broken = |_: &mut dyn FnMut(&mut dyn Runner)| Err(RuntimeError::Interface("no".to_owned()));
+        let failed = compare(&with(0.0), &broken, &samples, &mut |_, _| true);
         assert!(matches!(failed, Err(EvaluationError::Artifact(_))));
     }
 }

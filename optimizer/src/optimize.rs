@@ -240,7 +240,11 @@ impl<'a> Work<'a> {
         clock.start("evaluate");
         let sample = self.sample_shape()?;
         let reference = if self.has_external_data() { self.model.to_bytes() } else { self.source.clone() };
-        let source = || self.runtime.session(&reference, 1)?.runner(&sample);
+        let in_ort = |model: &[u8], use_it: &mut dyn FnMut(&mut dyn Runner)| -> Result<(), RuntimeError> {
+            use_it(self.runtime.session(model, 1)?.runner(&sample)?.as_mut());
+            Ok(())
+        };
+        let source = |use_it: &mut dyn FnMut(&mut dyn Runner)| in_ort(&reference, use_it);
         let data;
         let samples = match (&self.evaluation, &self.calibration) {
             (Some((dataset, labels, metric)), _) => {
@@ -256,27 +260,25 @@ impl<'a> Work<'a> {
                 Samples::Synthetic { shape: &sample, count: SYNTHETIC }
             }
         };
-        let (level, runtime, artifact_runner): (_, _, Box<dyn Fn() -> Result<Box<dyn Runner>, RuntimeError> + Sync>) =
-            match self.target.runtime {
-                RuntimeKind::OnnxRuntime => (
-                    VerificationLevel::Executed,
-                    self.runtime.describe(),
-                    Box::new(|| self.runtime.session(&artifact, 1)?.runner(&sample)),
-                ),
-                RuntimeKind::LiteRt => {
-                    let litert = LiteRt::load()?;
-                    let runner = |litert: LiteRt| litert.runner(&artifact, &sample, 1);
-                    (VerificationLevel::Executed, litert.describe(), Box::new(move || runner(litert)))
-                }
-                RuntimeKind::TfliteMicro => (
-                    VerificationLevel::Executed,
-                    Micro::describe(),
-                    Box::new(|| Micro::runner(&artifact, &sample)),
-                ),
-            };
         let mut step = self.step("Evaluate", "running source and artefact on the same samples");
-        let found = compare(&source, &*artifact_runner, &samples, &mut step)?;
-        drop(artifact_runner);
+        let (runtime, found) = match self.target.runtime {
+            RuntimeKind::OnnxRuntime => {
+                let run = |use_it: &mut dyn FnMut(&mut dyn Runner)| in_ort(&artifact, use_it);
+                (self.runtime.describe(), compare(&source, &run, &samples, &mut step)?)
+            }
+            RuntimeKind::LiteRt => {
+                let litert = LiteRt::load()?;
+                let run = |use_it: &mut dyn FnMut(&mut dyn Runner)| litert.with(&artifact, &sample, use_it);
+                (litert.describe(), compare(&source, &run, &samples, &mut step)?)
+            }
+            RuntimeKind::TfliteMicro => {
+                let run = |use_it: &mut dyn FnMut(&mut dyn Runner)| {
+                    use_it(Micro::runner(&artifact, &sample)?.as_mut());
+                    Ok(())
+                };
+                (Micro::describe(), compare(&source, &run, &samples, &mut step)?)
+            }
+        };
         clock.stop();
         let Comparison { source: source_accuracy, artifact: accuracy, agreement } = found;
         let accuracy_drop = source_accuracy.as_ref().zip(accuracy.as_ref()).map(|(a, b)| a.value - b.value);
@@ -314,7 +316,7 @@ impl<'a> Work<'a> {
                 source_accuracy,
                 accuracy,
                 accuracy_drop,
-                verification: Verification { level, runtime, details },
+                verification: Verification { level: VerificationLevel::Executed, runtime, details },
                 agreement: Some(agreement),
                 calibration,
                 notes,

@@ -45,7 +45,8 @@ pub fn quantize(graph: &Graph, ranges: &Ranges, options: QdqOptions) -> Result<Q
     if graph.opset < 13 {
         return Err(QdqError::Opset(graph.opset));
     }
-    let mut pass = Pass { graph: graph.clone(), ranges: ranges.clone(), options, notes: Vec::new() };
+    let (graph, ranges) = (graph.clone(), ranges.clone());
+    let mut pass = Pass { graph, ranges, options, notes: Vec::new(), stored: BTreeMap::new() };
     pass.absorb_activations();
     let integer = pass.integer_nodes();
     if integer.is_empty() {
@@ -87,6 +88,8 @@ struct Pass {
     ranges: Ranges,
     options: QdqOptions,
     notes: Vec<String>,
+    /// Dequantised weights by name and axis: layers may share them.
+    stored: BTreeMap<(String, Option<usize>), String>,
 }
 
 impl Pass {
@@ -321,11 +324,17 @@ impl Pass {
         let name = node.inputs[position].clone();
         let tensor = self.graph.initializers[&name].clone();
         let data = tensor.as_f32().unwrap_or_default();
+        let is_weights = kind(node) == Some(Kind::Product) && position == 1;
+        let shared = (name.clone(), self.weight_axis(node, &tensor));
+        if let Some(known) = self.stored.get(&shared).filter(|_| is_weights) {
+            return known.clone();
+        }
         let dequantized = self.reserve(&format!("{name}_dequantized"));
         let stored = self.graph.fresh(&format!("{name}_int8"));
         let (value, scales, zero, axis) = match (kind(node), position) {
             (Some(Kind::Product), 1) => {
-                let axis = self.weight_axis(node, &tensor);
+                let axis = shared.1;
+                self.stored.insert(shared, dequantized.clone());
                 let (values, scales) = quantize_weights(data, &tensor.dims, axis);
                 let zero = TensorData::I8(vec![0; scales.len()]);
                 (TensorData::I8(values), scales, zero, axis)

@@ -1,14 +1,20 @@
-//! LiteRT, through its TensorFlow Lite C interface. Integer inputs and outputs are quantised and dequantised with the
-//! parameters that the model gives. Our own artefacts take samples in the source's order; models from elsewhere may
-//! want an image's channels last.
+//! LiteRT, through its compiled-model interface on the CPU. Artefacts take and give floats in the source's shapes, so
+//! that samples go in as they are.
 
 use std::sync::OnceLock;
 
-use edgefirst_tflite::{Interpreter, Library, Model, TensorType};
+use edgefirst_tflite::litert::{CompiledModel, Environment, HwAccelerators, Model, Options, RankedTensorType, TensorBuffer};
+use edgefirst_tflite::{Error, Library};
 
 use super::{LITERT_VARIABLE, Row, Runner, RuntimeError};
 
 const NAME: &str = "LiteRT";
+/// Tells the library's version where its path does not.
+const VERSION_VARIABLE: &str = "EDGEYARD_LITERT_VERSION";
+/// `kLiteRtElementTypeFloat32`.
+const FLOAT32: u32 = 1;
+/// One input, one signature: where it is.
+const ONLY: usize = 0;
 
 /// The loaded library.
 #[derive(Clone, Copy)]
@@ -29,78 +35,82 @@ impl LiteRt {
         let missing = |problem: String| RuntimeError::Missing { runtime: NAME, variable: LITERT_VARIABLE, problem };
         let path = std::env::var(LITERT_VARIABLE).map_err(|_| missing(format!("{LITERT_VARIABLE} is not set")))?;
         let library = Library::from_path(&path).map_err(|error| missing(format!("{path}: {error}")))?;
+        if let Some(symbol) = library.litert_missing_symbol() {
+            return Err(missing(format!("{path} has no function {symbol}; version 2.1.6 or later is needed")));
+        }
         Ok(Self { library: LOADED.get_or_init(|| library) })
     }
 
-    /// Such as `LiteRT 2.1.6`.
+    /// Such as `LiteRT 2.1.6`. The library does not tell its version: it is taken from the folder `litert-VERSION` that
+    /// it is kept in.
     pub fn describe(&self) -> String {
-        // SAFETY: the function takes nothing and returns a static, NUL-terminated text.
-        let version = unsafe { std::ffi::CStr::from_ptr(self.library.as_sys().TfLiteVersion()) };
-        format!("{NAME} (TensorFlow Lite runtime {})", version.to_string_lossy())
+        let path = std::env::var(LITERT_VARIABLE).unwrap_or_default();
+        let real = fs_err::canonicalize(&path).unwrap_or_default();
+        let folder = real.components().filter_map(|part| part.as_os_str().to_str()?.strip_prefix("litert-")).next_back();
+        match folder.map(str::to_owned).or_else(|| std::env::var(VERSION_VARIABLE).ok()) {
+            Some(version) => format!("{NAME} {version}"),
+            None => NAME.to_owned(),
+        }
     }
 
-    /// Loads a model for samples of this shape (without the batch).
+    /// Loads a model for samples of this shape (without the batch) and lends it to `use_it`.
     ///
     /// # Errors
-    /// [`RuntimeError`].
-    pub fn runner(&self, model: &[u8], sample: &[usize], threads: usize) -> Result<Box<dyn Runner>, RuntimeError> {
-        let refused =
-            |error: edgefirst_tflite::Error| RuntimeError::Refused { runtime: NAME, problem: error.to_string() };
-        let model = Model::from_bytes(self.library, model).map_err(refused)?;
-        let threads = i32::try_from(threads).unwrap_or(1);
-        let builder = Interpreter::builder(self.library).map_err(refused)?.num_threads(threads);
-        let interpreter = builder.build(&model).map_err(refused)?;
-        let inputs = interpreter.inputs().map_err(refused)?;
-        let [input] = inputs.as_slice() else {
-            return Err(RuntimeError::Interface(format!("it has {} inputs, one is expected", inputs.len())));
-        };
-        let shape = input.shape().map_err(refused)?;
-        let layout = Layout::between(sample, &shape)?;
-        drop(inputs);
-        Ok(Box::new(Loaded { interpreter, _model: model, layout }))
-    }
-}
-
-/// How a sample lies in an input tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    Same,
-    /// The sample is [c, h, w], the tensor [1, h, w, c].
-    ChannelsLast {
-        channels: usize,
-        pixels: usize,
-    },
-}
-
-impl Layout {
-    fn between(sample: &[usize], tensor: &[usize]) -> Result<Self, RuntimeError> {
-        match (sample, tensor) {
-            (sample, [1, rest @ ..]) if sample == rest => Ok(Self::Same),
-            ([c, h, w], [1, th, tw, tc]) if (h, w, c) == (th, tw, tc) => {
-                Ok(Self::ChannelsLast { channels: *c, pixels: h * w })
-            }
-            _ => Err(RuntimeError::Interface(format!("its input has the shape {tensor:?}, a sample has {sample:?}"))),
+    /// [`RuntimeError`] when the model does not load or does not take such samples.
+    pub fn with(
+        self,
+        model: &[u8],
+        sample: &[usize],
+        use_it: &mut dyn FnMut(&mut dyn Runner),
+    ) -> Result<(), RuntimeError> {
+        let refused = |error: Error| RuntimeError::Refused { runtime: NAME, problem: error.to_string() };
+        let environment = Environment::new(self.library).map_err(refused)?;
+        let model = Model::from_buffer(&environment, model).map_err(refused)?;
+        let options = Options::new(self.library).map_err(refused)?;
+        let options = options.hardware_accelerators(HwAccelerators::CPU).map_err(refused)?;
+        let count = model.num_inputs(ONLY).map_err(refused)?;
+        if count != 1 {
+            return Err(RuntimeError::Interface(format!("it has {count} inputs, one is expected")));
         }
-    }
-
-    fn into_tensor(self, sample: &[f32]) -> Vec<f32> {
-        match self {
-            Self::Same => sample.to_vec(),
-            Self::ChannelsLast { channels, pixels } => {
-                (0..channels * pixels).map(|at| sample[at % channels * pixels + at / channels]).collect()
-            }
+        let shape = shape(&model.input_tensor_type(ONLY, ONLY).map_err(refused)?, "input")?;
+        if shape.first() != Some(&1) || &shape[1..] != sample {
+            return Err(RuntimeError::Interface(format!(
+                "its input has the shape {shape:?}, a sample has {sample:?}"
+            )));
         }
+        let compiled = CompiledModel::create(&environment, &model, &options).map_err(refused)?;
+        let input = compiled.create_input_buffer(ONLY, ONLY).map_err(refused)?;
+        let (mut outputs, mut sizes) = (Vec::new(), Vec::new());
+        for index in 0..model.num_outputs(ONLY).map_err(refused)? {
+            let dims = self::shape(&model.output_tensor_type(ONLY, index).map_err(refused)?, "output")?;
+            sizes.push(dims.iter().product());
+            outputs.push(compiled.create_output_buffer(ONLY, index).map_err(refused)?);
+        }
+        use_it(&mut Loaded { compiled, inputs: vec![input], outputs, sizes });
+        Ok(())
     }
 }
 
-struct Loaded {
-    interpreter: Interpreter<'static>,
-    /// The interpreter reads the model's bytes as long as it lives.
-    _model: Model<'static>,
-    layout: Layout,
+/// The shape of a float tensor.
+fn shape(tensor: &RankedTensorType, what: &str) -> Result<Vec<usize>, RuntimeError> {
+    if tensor.element_type != FLOAT32 {
+        return Err(RuntimeError::Interface(format!("an {what} is not float32")));
+    }
+    let dims = tensor.layout.dimensions.iter().take(tensor.layout.rank() as usize);
+    dims.map(|dim| usize::try_from(*dim))
+        .collect::<Result<_, _>>()
+        .map_err(|_| RuntimeError::Interface(format!("an {what} has no static shape")))
 }
 
-impl Runner for Loaded {
+struct Loaded<'a> {
+    compiled: CompiledModel<'a>,
+    inputs: Vec<TensorBuffer<'a>>,
+    outputs: Vec<TensorBuffer<'a>>,
+    /// Elements of each output.
+    sizes: Vec<usize>,
+}
+
+impl Runner for Loaded<'_> {
     fn batch(&self) -> usize {
         1
     }
@@ -111,57 +121,23 @@ impl Runner for Loaded {
     }
 }
 
-impl Loaded {
+impl Loaded<'_> {
     fn one(&mut self, sample: &[f32]) -> Result<Row, RuntimeError> {
-        let failed =
-            |error: edgefirst_tflite::Error| RuntimeError::Failed { runtime: NAME, problem: error.to_string() };
-        let values = self.layout.into_tensor(sample);
-        let mut inputs = self.interpreter.inputs_mut().map_err(failed)?;
-        let input = inputs.first_mut().ok_or_else(|| RuntimeError::Interface("it has no input".to_owned()))?;
-        let parameters = input.quantization_params();
-        match input.tensor_type() {
-            TensorType::Float32 => input.copy_from_slice(&values).map_err(failed)?,
-            TensorType::Int8 => {
-                let scaled = |value: &f32| (value / parameters.scale).round() + parameters.zero_point as f32;
-                let data: Vec<i8> = values.iter().map(|value| scaled(value).clamp(-128.0, 127.0) as i8).collect();
-                input.copy_from_slice(&data).map_err(failed)?;
-            }
-            other => return Err(RuntimeError::Interface(format!("its input is {other:?}"))),
+        let failed = |error: Error| RuntimeError::Failed { runtime: NAME, problem: error.to_string() };
+        let bytes: Vec<u8> = sample.iter().flat_map(|value| value.to_le_bytes()).collect();
+        for input in &mut self.inputs {
+            input.write_bytes(&bytes).map_err(failed)?;
         }
-        drop(inputs);
-        self.interpreter.invoke().map_err(failed)?;
+        self.compiled.run_default(&mut self.inputs, &mut self.outputs).map_err(failed)?;
         let mut row = Row { values: Vec::new(), scores: 0 };
-        for output in self.interpreter.outputs().map_err(failed)? {
-            let parameters = output.quantization_params();
-            let values: Vec<f32> = match output.tensor_type() {
-                TensorType::Float32 => output.as_slice::<f32>().map_err(failed)?.to_vec(),
-                TensorType::Int8 => {
-                    let real = |value: &i8| (i32::from(*value) - parameters.zero_point) as f32 * parameters.scale;
-                    output.as_slice::<i8>().map_err(failed)?.iter().map(real).collect()
-                }
-                _ => continue,
-            };
-            if row.values.is_empty() {
-                row.scores = values.len();
+        for (output, size) in self.outputs.iter_mut().zip(&self.sizes) {
+            let mut bytes = vec![0; size * 4];
+            output.read_bytes_into(&mut bytes).map_err(failed)?;
+            row.values.extend(bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)));
+            if row.scores == 0 {
+                row.scores = row.values.len();
             }
-            row.values.extend(values);
-        }
-        if row.values.is_empty() {
-            return Err(RuntimeError::Interface("none of its outputs is float32 or int8".to_owned()));
         }
         Ok(row)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_go_from_channels_first_to_channels_last() {
-        let layout = Layout::between(&[2, 1, 3], &[1, 1, 3, 2]).unwrap();
-        assert_eq!(layout.into_tensor(&[0.0, 1.0, 2.0, 10.0, 11.0, 12.0]), [0.0, 10.0, 1.0, 11.0, 2.0, 12.0]);
-        assert_eq!(Layout::between(&[5], &[1, 5]).unwrap(), Layout::Same);
-        assert!(Layout::between(&[5], &[1, 6]).is_err());
     }
 }

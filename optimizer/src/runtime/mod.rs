@@ -63,6 +63,9 @@ pub trait Runner {
     fn run(&mut self, samples: &[f32], count: usize) -> Result<Vec<Row>, RuntimeError>;
 }
 
+/// Loads a model and lends it for a while; called once in each worker's thread.
+pub type WithRunner<'a> = &'a (dyn Fn(&mut dyn FnMut(&mut dyn Runner)) -> Result<(), RuntimeError> + Sync);
+
 /// What a model says of one sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
