@@ -87,7 +87,7 @@ reasons! {
     /// An EdgeDeviceClass cannot be used as it is.
     INVALID_DEVICE_CLASS = "InvalidDeviceClass";
     /// No device of the queue is what was asked for.
-    NO_DEVICE_MATCHES = "NoDeviceMatches";
+    NO_DEVICE_MATCHES = "NoMatchingDevice";
     /// A selector or a list of names matches devices of several classes.
     AMBIGUOUS_DEVICE_CLASS = "AmbiguousDeviceClass";
     /// A device's class does not have the target that was asked for.
