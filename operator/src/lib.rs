@@ -6,6 +6,7 @@
 pub mod frame;
 pub mod lease;
 pub mod work;
+mod drain;
 mod run;
 
 pub use run::run;

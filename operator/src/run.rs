@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::frame::leader::{Candidate, Ended};
 use crate::frame::serve::{Health, serve};
+use crate::frame::settings::Command;
 use crate::frame::{Context, Settings, grant_key};
 
 /// Runs until SIGTERM or SIGINT; what is being reconciled then is finished.
@@ -17,6 +18,9 @@ use crate::frame::{Context, Settings, grant_key};
 /// When the operator cannot start, or loses its leadership.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("cannot find an API server")?;
+    if let Some(Command::Drain(args)) = &settings.command {
+        return crate::drain::run(client, &settings.namespace, args).await;
+    }
     let store_ca = match &settings.store_ca {
         Some(path) => {
             Some(std::fs::read_to_string(path).with_context(|| format!("cannot read --store-ca {}", path.display()))?)

@@ -59,9 +59,20 @@ pub struct Settings {
     #[arg(long, env = "EDGEYARD_RELEASE_TIMEOUT_SECONDS", default_value_t = 120)]
     pub release_timeout_seconds: u32,
 
+    /// Something else than running the controllers.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// How log lines look.
     #[arg(long, env = "EDGEYARD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+/// What else the operator's program can do.
+#[derive(clap::Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Suspend all work, free all devices and remove what only the operator can: before an uninstall.
+    Drain(crate::drain::Args),
 }
 
 /// How log lines look.
