@@ -28,6 +28,8 @@ pub(super) struct Slot {
     pub quantization: Option<Quantization>,
     /// The ONNX tensor whose calibrated range holds for this one.
     pub origin: Option<String>,
+    /// Stays float in an int8 model: it lies inside an operator without an integer kernel.
+    pub keeps_float: bool,
     /// Never below zero, whatever the input: after a ReLU, for instance.
     pub non_negative: bool,
 }
@@ -127,6 +129,7 @@ impl Draft {
             value: None,
             quantization: None,
             origin: origin.map(str::to_owned),
+            keeps_float: false,
             non_negative: false,
         })
     }
@@ -139,6 +142,7 @@ impl Draft {
             value: Some(value),
             quantization: None,
             origin: None,
+            keeps_float: false,
             non_negative: false,
         })
     }

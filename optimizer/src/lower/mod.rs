@@ -106,6 +106,10 @@ pub fn to_tflite(graph: &Graph, mode: Mode, ranges: Option<&Ranges>) -> Result<L
             quantize::quantize(graph, &mut draft, ranges.ok_or(LowerError::NoRanges)?, io, &mut notes)?;
         }
     }
+    let moved = draft.ops.iter().filter(|op| op.op == edgeyard_tflite::BuiltinOp::TRANSPOSE).count();
+    if moved > 0 {
+        notes.push(format!("{moved} transposes remain between the orders of ONNX and TFLite"));
+    }
     let bytes = emit::emit(&draft).map_err(LowerError::Write)?;
     Ok(Lowered { bytes, notes })
 }

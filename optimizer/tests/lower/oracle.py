@@ -138,11 +138,13 @@ def check(folder, name):
     verdict["float_error"] = worst / max(largest, 1e-6)
     found, _ = litert(folder / f"{name}.f16.tflite", feeds, order)
     verdict["half_sqnr"] = sqnr(expected, found)
-    if not (folder / f"{name}.i8.tflite").exists():
+    if not (folder / f"{name}.i8f.tflite").exists():
         return verdict
     found, _ = litert(folder / f"{name}.i8f.tflite", feeds, order)
     compare_shapes(found)
     verdict["int8_sqnr"] = sqnr(expected, found)
+    if not (folder / f"{name}.i8.tflite").exists():
+        return verdict
     try:
         reference, _ = litert(folder / f"{name}.i8.tflite", feeds, order, optimised=False)
     except ValueError:

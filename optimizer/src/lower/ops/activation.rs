@@ -12,7 +12,7 @@ use super::elementwise;
 pub(super) fn unary(walk: &mut Walk<'_>, op: BuiltinOp, non_negative: bool) -> Result<(), LowerError> {
     let options = match op {
         BuiltinOp::ABS => Options::Empty(78),
-        BuiltinOp::NEG => Options::Empty(42),
+        BuiltinOp::COS => Options::Empty(84),
         BuiltinOp::EXP => Options::Empty(33),
         BuiltinOp::HARD_SWISH => Options::Empty(HARD_SWISH_OPTIONS),
         _ => Options::None,
@@ -94,6 +94,30 @@ pub(super) fn leaky_relu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     with_options(walk, BuiltinOp::LEAKY_RELU, opt::LeakyRelu { alpha }, false)
 }
 
+/// `Gelu`, exact or by tanh.
+pub(super) fn gelu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let approximate = walk.node().string("approximate") == Some("tanh");
+    with_options(walk, BuiltinOp::GELU, opt::Gelu { approximate }, false)
+}
+
+/// `Softplus`: log(1 + exp(x)).
+pub(super) fn softplus(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let shape = walk.draft.tensors[x.tensor].shape.clone();
+    let one = walk.draft.constant(&[1], Value::F32(vec![1.0]));
+    let power = walk.emit_inner(BuiltinOp::EXP, Options::Empty(33), &[x.tensor], &shape);
+    let sum = walk.emit_inner(BuiltinOp::ADD, elementwise::add_options(), &[power, one], &shape);
+    let tensor = walk.emit(BuiltinOp::LOG, Options::None, &[sum], &shape);
+    walk.draft.tensors[tensor].non_negative = true;
+    walk.define_as(0, Stored { tensor, ..x });
+    Ok(())
+}
+
+/// `LogSoftmax`, which TFLite computes along the last stored dimension.
+pub(super) fn log_softmax(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    along_last(walk, BuiltinOp::LOG_SOFTMAX, Options::Empty(36), false)
+}
+
 /// `Elu` with the only slope TFLite has.
 pub(super) fn elu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let alpha = walk.node().float("alpha", 1.0);
@@ -126,20 +150,23 @@ pub(super) fn hard_swish(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// `Softmax`, which TFLite computes along the last stored dimension.
 pub(super) fn softmax(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    along_last(walk, BuiltinOp::SOFTMAX, opt::Softmax { beta: 1.0 }.into(), true)
+}
+
+fn along_last(walk: &mut Walk<'_>, op: BuiltinOp, options: Options, non_negative: bool) -> Result<(), LowerError> {
     let x = walk.operand(0)?;
     let rank = x.dims.len();
     let modern = walk.graph.opset >= 13;
     let axis = walk.node().int("axis", if modern { -1 } else { 1 });
     let axis = super::axis(walk, axis, rank)?;
-    let options = opt::Softmax { beta: 1.0 };
     if !modern && x.dims[axis + 1..].iter().any(|&dim| dim != 1) {
         // Before operator set 13 everything from the axis on is one vector.
         let plain = x.plain(&mut walk.draft, walk.at);
         let rows = x.dims[..axis].iter().product();
         let flat = [rows, x.dims[axis..].iter().product()];
         let input = walk.draft.reshaped(walk.at, plain, &flat);
-        let output = walk.emit(BuiltinOp::SOFTMAX, options, &[input], &flat);
-        walk.draft.tensors[output].non_negative = true;
+        let output = walk.emit(op, options, &[input], &flat);
+        walk.draft.tensors[output].non_negative = non_negative;
         let output = walk.draft.reshaped(walk.at, output, &x.dims);
         walk.define(output, x.dims, Layout::identity(rank));
         return Ok(());
@@ -154,8 +181,8 @@ pub(super) fn softmax(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     };
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
     let shape = stored_shape(&x.dims, &axes);
-    let output = walk.emit(BuiltinOp::SOFTMAX, options, &[input], &shape);
-    walk.draft.tensors[output].non_negative = true;
+    let output = walk.emit(op, options, &[input], &shape);
+    walk.draft.tensors[output].non_negative = non_negative;
     walk.define(output, x.dims, axes);
     Ok(())
 }

@@ -50,6 +50,15 @@ pub(super) fn div(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     binary_of(walk, BuiltinOp::MUL, opt::Mul::default(), &x, &factor)
 }
 
+/// `Neg`: TensorFlow Lite Micro's NEG takes no integers, its MUL does.
+pub(super) fn neg(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let tensor = walk.draft.constant(&[1], Value::F32(vec![-1.0]));
+    let minus = Stored { tensor, dims: vec![1], layout: Layout::Axes(Layout::identity(1)) };
+    let x = if x.dims.is_empty() { Stored { dims: vec![1], layout: Layout::Axes(vec![Some(0)]), ..x } } else { x };
+    binary_of(walk, BuiltinOp::MUL, opt::Mul::default(), &x, &minus)
+}
+
 /// `Min` and `Max` of any number of tensors.
 pub(super) fn extreme(walk: &mut Walk<'_>, op: BuiltinOp) -> Result<(), LowerError> {
     let count = walk.node().inputs.len();
@@ -72,6 +81,7 @@ pub(super) fn pow(walk: &mut Walk<'_>) -> Result<(), LowerError> {
             Ok(())
         }
         Some((_, values)) if values == [2.0] => binary_of(walk, BuiltinOp::MUL, opt::Mul::default(), &x, &x),
+        Some((_, values)) if values == [0.5] => super::activation::unary(walk, BuiltinOp::SQRT, true),
         _ => binary(walk, BuiltinOp::POW, Options::Empty(56)),
     }
 }

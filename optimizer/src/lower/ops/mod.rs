@@ -5,6 +5,7 @@ mod activation;
 mod conv;
 mod elementwise;
 mod matmul;
+mod normalize;
 mod pool;
 mod reduce;
 mod resize;
@@ -43,10 +44,20 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "Sigmoid" => activation::unary(walk, Tfl::LOGISTIC, true),
         "Tanh" => activation::unary(walk, Tfl::TANH, false),
         "Abs" => activation::unary(walk, Tfl::ABS, true),
-        "Neg" => activation::unary(walk, Tfl::NEG, false),
+        "Neg" => elementwise::neg(walk),
         "Exp" => activation::unary(walk, Tfl::EXP, true),
         "Sqrt" => activation::unary(walk, Tfl::SQRT, true),
         "Log" => activation::unary(walk, Tfl::LOG, false),
+        "Ceil" => activation::unary(walk, Tfl::CEIL, false),
+        "Floor" => activation::unary(walk, Tfl::FLOOR, false),
+        "Sin" => activation::unary(walk, Tfl::SIN, false),
+        "Cos" => activation::unary(walk, Tfl::COS, false),
+        "Gelu" => activation::gelu(walk),
+        "Softplus" => activation::softplus(walk),
+        "LogSoftmax" => activation::log_softmax(walk),
+        "LayerNormalization" => normalize::layer(walk),
+        "InstanceNormalization" => normalize::instance(walk),
+        "LpNormalization" => normalize::l2(walk),
         "Elu" => activation::elu(walk),
         "LeakyRelu" => activation::leaky_relu(walk),
         "HardSigmoid" => activation::hard_sigmoid(walk),
@@ -73,8 +84,7 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "Gather" => select::gather(walk),
         "DepthToSpace" => resize::depth_to_space(walk),
         "SpaceToDepth" => resize::space_to_depth(walk),
-        "Resize" => resize::resize(walk),
-        "Upsample" => resize::resize(walk),
+        "Resize" | "Upsample" => resize::resize(walk),
         _ => Err(walk.refuse(
             "there is no lowering for it",
             "replace it by supported operators, or use a target that runs ONNX",

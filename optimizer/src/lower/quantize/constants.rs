@@ -2,7 +2,7 @@
 //! convolutions, per tensor for matrix products (TensorFlow Lite Micro takes nothing else). Biases are 32-bit in the
 //! scale of the accumulator.
 
-use edgeyard_tflite::{BuiltinOp, Quantization, TensorType};
+use edgeyard_tflite::{BuiltinOp, Quantization};
 
 use super::super::draft::{Draft, TensorId, Value};
 use super::{Affine, bounds};
@@ -30,9 +30,12 @@ fn roles(op: BuiltinOp) -> Option<Roles> {
 pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>]) {
     for at in 0..draft.ops.len() {
         let op = draft.ops[at].clone();
+        if op.outputs.iter().all(|&tensor| draft.tensors[tensor].keeps_float) {
+            continue;
+        }
         let Some(roles) = roles(op.op) else {
-            for &tensor in op.inputs.iter().flatten() {
-                operand(draft, tensor, parameters.get(tensor).copied().flatten());
+            for (position, tensor) in op.inputs.iter().enumerate().filter_map(|(at, tensor)| Some((at, (*tensor)?))) {
+                operand(draft, at, position, parameters.get(tensor).copied().flatten());
             }
             continue;
         };
@@ -137,12 +140,9 @@ fn quantize_bias(
 }
 
 /// A constant that is computed with like an activation: in its group's scale, or its own.
-fn operand(draft: &mut Draft, tensor: TensorId, group: Option<Affine>) {
-    let slot = &mut draft.tensors[tensor];
-    let Some(Value::F32(values)) = &slot.value else { return };
-    let affine = group.unwrap_or_else(|| Affine::covering(bounds::extremes(values)));
+fn operand(draft: &mut Draft, op: usize, position: usize, group: Option<Affine>) {
+    let Some(values) = draft.ops[op].inputs[position].and_then(|tensor| floats(draft, tensor)) else { return };
+    let affine = group.unwrap_or_else(|| Affine::covering(bounds::extremes(&values)));
     let integers = values.iter().map(|&value| affine.quantize(value)).collect();
-    slot.value = Some(Value::I8(integers));
-    slot.dtype = TensorType::Int8;
-    slot.quantization = Some(affine.quantization());
+    replace(draft, op, position, Value::I8(integers), affine.quantization());
 }

@@ -50,7 +50,10 @@ pub(super) fn parameters(
     ranges: &Ranges,
 ) -> Result<Vec<Option<Affine>>, LowerError> {
     let mut groups = Groups::new(draft.tensors.len());
-    let is_float = |tensor: TensorId| draft.tensors[tensor].dtype == TensorType::Float32;
+    let is_float = |tensor: TensorId| {
+        let slot = &draft.tensors[tensor];
+        slot.dtype == TensorType::Float32 && !slot.keeps_float
+    };
     for op in &draft.ops {
         if rules::keeps_scale(op.op) || rules::equalizes(op.op) {
             for &tensor in op.inputs.iter().flatten().filter(|&&tensor| is_float(tensor)) {

@@ -6,6 +6,7 @@ mod bounds;
 mod clamp;
 mod constants;
 mod groups;
+mod islands;
 mod rules;
 
 pub(super) use clamp::expand_clamps;
@@ -57,15 +58,20 @@ pub(super) fn quantize(
 ) -> Result<(), LowerError> {
     clamp::saturate_clamps(draft);
     drop_dead(draft);
-    for op in &draft.ops {
-        if !rules::has_int8_kernel(op.op) && computes_floats(draft, op) {
-            return Err(refusal(
-                graph,
-                op.node,
-                format!("its TFLite operator {} has no int8 kernel", op.op),
-                "keep this model in float, or replace the operator",
-            ));
+    let float_only = draft.ops.iter().find(|op| islands::needs_float(draft, op));
+    if let Some(node) = float_only.map(|op| op.node) {
+        if io == Int8Io::Int8 {
+            let missing = draft.ops.iter().find(|op| op.node == node && !rules::has_int8_kernel(op.op));
+            let why = missing.map_or_else(
+                || "integers are too coarse for it".to_owned(),
+                |op| format!("its TFLite operator {} has no int8 kernel", op.op),
+            );
+            let remedy = "replace the operator, or use a target that takes floats inside the model";
+            return Err(refusal(graph, node, why, remedy));
         }
+        let kept = islands::surround(draft).into_iter().collect::<Vec<_>>().join(", ");
+        notes.push(format!("{kept}: computed in float32, for want of int8 kernels"));
+        drop_dead(draft);
     }
     groups::insert_requantization(draft);
     let parameters = groups::parameters(graph, draft, ranges)?;
@@ -75,6 +81,7 @@ pub(super) fn quantize(
         let slot = &mut draft.tensors[tensor];
         if let Some(affine) = affine
             && slot.value.is_none()
+            && !slot.keeps_float
             && slot.dtype == TensorType::Float32
         {
             slot.dtype = TensorType::Int8;
@@ -83,10 +90,6 @@ pub(super) fn quantize(
     }
     if io == Int8Io::Float {
         float_ends(draft);
-    }
-    let coarse = draft.ops.iter().filter(|op| op.op == BuiltinOp::TRANSPOSE).count();
-    if coarse > 0 {
-        notes.push(format!("{coarse} transposes remain between layouts"));
     }
     Ok(())
 }

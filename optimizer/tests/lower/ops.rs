@@ -1,8 +1,6 @@
 //! Single operators, lowered in every mode, against onnxruntime, LiteRT and TensorFlow Lite Micro.
 
-mod lower;
-
-use lower::{case, check, float, int, ints, text};
+use super::harness::{Case, case, check, float, int, ints, text};
 
 #[test]
 fn convolutions_agree_in_every_mode() {
@@ -11,35 +9,58 @@ fn convolutions_agree_in_every_mode() {
     };
     let wb = ["x", "w", "b"];
     check(vec![
-        conv("valid", &[1, 3, 8, 8], &[4, 3, 3, 3])
-            .node("Conv", &wb, "y", &[])
-            .operators(&["TRANSPOSE", "CONV_2D", "TRANSPOSE"]),
+        conv("valid", &[1, 3, 8, 8], &[4, 3, 3, 3]).node("Conv", &wb, "y", &[]).operators(&[
+            "TRANSPOSE",
+            "CONV_2D",
+            "TRANSPOSE",
+        ]),
         conv("same", &[1, 3, 8, 8], &[4, 3, 3, 3]).node("Conv", &wb, "y", &[("pads", ints(&[1, 1, 1, 1]))]),
         conv("stride2_pads1", &[1, 3, 8, 8], &[4, 3, 3, 3])
             .node("Conv", &wb, "y", &[("pads", ints(&[1, 1, 1, 1])), ("strides", ints(&[2, 2]))])
             .operators(&["TRANSPOSE", "PAD", "CONV_2D", "TRANSPOSE"]),
-        conv("asymmetric", &[1, 2, 9, 7], &[5, 2, 3, 2])
-            .node("Conv", &wb, "y", &[("pads", ints(&[2, 0, 1, 3])), ("strides", ints(&[2, 1]))]),
+        conv("asymmetric", &[1, 2, 9, 7], &[5, 2, 3, 2]).node(
+            "Conv",
+            &wb,
+            "y",
+            &[("pads", ints(&[2, 0, 1, 3])), ("strides", ints(&[2, 1]))],
+        ),
         conv("same_upper", &[1, 2, 9, 8], &[5, 2, 3, 3])
             .node("Conv", &wb, "y", &[("auto_pad", text("SAME_UPPER")), ("strides", ints(&[2, 2]))])
             .operators(&["TRANSPOSE", "CONV_2D", "TRANSPOSE"]),
-        conv("same_lower", &[1, 2, 8, 8], &[5, 2, 2, 3])
-            .node("Conv", &wb, "y", &[("auto_pad", text("SAME_LOWER"))]),
-        conv("dilated", &[1, 3, 12, 12], &[4, 3, 3, 3])
-            .node("Conv", &wb, "y", &[("dilations", ints(&[2, 3])), ("pads", ints(&[2, 3, 2, 3]))]),
+        conv("same_lower", &[1, 2, 8, 8], &[5, 2, 2, 3]).node("Conv", &wb, "y", &[("auto_pad", text("SAME_LOWER"))]),
+        conv("dilated", &[1, 3, 12, 12], &[4, 3, 3, 3]).node(
+            "Conv",
+            &wb,
+            "y",
+            &[("dilations", ints(&[2, 3])), ("pads", ints(&[2, 3, 2, 3]))],
+        ),
         conv("grouped", &[1, 6, 8, 8], &[8, 3, 3, 3]).node("Conv", &wb, "y", &[("group", int(2))]),
         conv("depthwise", &[1, 4, 8, 8], &[4, 1, 3, 3])
             .node("Conv", &wb, "y", &[("group", int(4)), ("pads", ints(&[1, 1, 1, 1]))])
             .operators(&["TRANSPOSE", "DEPTHWISE_CONV_2D", "TRANSPOSE"]),
-        conv("depthwise_multiplier", &[1, 4, 8, 8], &[8, 1, 3, 3])
-            .node("Conv", &wb, "y", &[("group", int(4)), ("strides", ints(&[2, 2]))]),
-        conv("depthwise_dilated", &[1, 4, 10, 10], &[4, 1, 3, 3])
-            .node("Conv", &wb, "y", &[("group", int(4)), ("dilations", ints(&[2, 2]))]),
-        conv("one_dimensional", &[1, 3, 20], &[4, 3, 5])
-            .node("Conv", &wb, "y", &[("pads", ints(&[2, 2])), ("strides", ints(&[2]))]),
-        conv("one_channel", &[1, 1, 8, 8], &[4, 1, 3, 3])
-            .node("Conv", &wb, "y", &[])
-            .operators(&["RESHAPE", "CONV_2D", "TRANSPOSE"]),
+        conv("depthwise_multiplier", &[1, 4, 8, 8], &[8, 1, 3, 3]).node(
+            "Conv",
+            &wb,
+            "y",
+            &[("group", int(4)), ("strides", ints(&[2, 2]))],
+        ),
+        conv("depthwise_dilated", &[1, 4, 10, 10], &[4, 1, 3, 3]).node(
+            "Conv",
+            &wb,
+            "y",
+            &[("group", int(4)), ("dilations", ints(&[2, 2]))],
+        ),
+        conv("one_dimensional", &[1, 3, 20], &[4, 3, 5]).node(
+            "Conv",
+            &wb,
+            "y",
+            &[("pads", ints(&[2, 2])), ("strides", ints(&[2]))],
+        ),
+        conv("one_channel", &[1, 1, 8, 8], &[4, 1, 3, 3]).node("Conv", &wb, "y", &[]).operators(&[
+            "RESHAPE",
+            "CONV_2D",
+            "TRANSPOSE",
+        ]),
         conv("relu", &[1, 3, 8, 8], &[4, 3, 3, 3])
             .node("Conv", &wb, "c", &[])
             .node("Relu", &["c"], "y", &[])
@@ -92,8 +113,13 @@ fn batch_normalisation_agrees_alone_and_folded() {
 #[test]
 fn matrix_products_agree_in_every_mode() {
     let gemm = |name: &str| case(name).input("x", &[2, 12]).output("y");
-    check(vec![
-        gemm("transposed").weights("w", &[5, 12]).weights("b", &[5]).node("Gemm", &["x", "w", "b"], "y", &[("transB", int(1))]),
+    let cases = vec![
+        gemm("transposed").weights("w", &[5, 12]).weights("b", &[5]).node(
+            "Gemm",
+            &["x", "w", "b"],
+            "y",
+            &[("transB", int(1))],
+        ),
         gemm("plain").weights("w", &[12, 5]).node("Gemm", &["x", "w"], "y", &[]),
         gemm("scaled").weights("w", &[12, 5]).weights("b", &[1]).node(
             "Gemm",
@@ -116,14 +142,20 @@ fn matrix_products_agree_in_every_mode() {
             .node("MatMul", &["x", "w"], "m", &[])
             .node("Add", &["m", "b"], "y", &[])
             .operators(&["FULLY_CONNECTED"]),
-        case("matmul_3d").input("x", &[1, 4, 6]).output("y").weights("w", &[6, 5]).node("MatMul", &["x", "w"], "y", &[]),
+        case("matmul_3d").input("x", &[1, 4, 6]).output("y").weights("w", &[6, 5]).node(
+            "MatMul",
+            &["x", "w"],
+            "y",
+            &[],
+        ),
         case("matmul_two").input("x", &[1, 2, 4, 6]).input("z", &[1, 2, 6, 3]).output("y").node(
             "MatMul",
             &["x", "z"],
             "y",
             &[],
         ),
-    ]);
+    ];
+    check(cases.into_iter().map(|case: Case| case.reference_within(1)).collect());
 }
 
 #[test]
@@ -138,12 +170,21 @@ fn arithmetic_broadcasts_and_agrees() {
         two("mul", &[2, 7], &[2, 7]).node("Mul", &["a", "b"], "y", &[]),
         one("mul_row", &[4, 7]).weights("c", &[7]).node("Mul", &["a", "c"], "y", &[]),
         two("sub", &[1, 3, 5, 5], &[5]).node("Sub", &["a", "b"], "y", &[]),
-        one("div_constant", &[3, 5]).floats("c", &[5], vec![0.5, 2.0, -3.0, 7.0, 1.5]).node("Div", &["a", "c"], "y", &[]),
+        one("div_constant", &[3, 5]).floats("c", &[5], vec![0.5, 2.0, -3.0, 7.0, 1.5]).node(
+            "Div",
+            &["a", "c"],
+            "y",
+            &[],
+        ),
         one("square", &[3, 5]).floats("c", &[], vec![2.0]).node("Pow", &["a", "c"], "y", &[]),
         two("max", &[3, 5], &[3, 5]).node("Max", &["a", "b"], "y", &[]),
         two("min", &[3, 5], &[3, 5]).node("Min", &["a", "b"], "y", &[]),
-        one("add_relu", &[3, 5]).weights("c", &[5]).node("Add", &["a", "c"], "s", &[]).node("Relu", &["s"], "y", &[]).operators(&["ADD"]),
-        two("div", &[3, 5], &[3, 5]).node("Div", &["a", "b"], "y", &[]).float_only(),
+        one("add_relu", &[3, 5])
+            .weights("c", &[5])
+            .node("Add", &["a", "c"], "s", &[])
+            .node("Relu", &["s"], "y", &[])
+            .operators(&["ADD"]),
+        two("div", &[3, 5], &[3, 5]).node("Exp", &["b"], "d", &[]).node("Div", &["a", "d"], "y", &[]).without_micro(),
     ]);
 }
 
@@ -151,7 +192,12 @@ fn arithmetic_broadcasts_and_agrees() {
 fn activations_agree_in_every_mode() {
     let x = |name: &str| case(name).input("x", &[2, 3, 4, 5]).output("y");
     let clip = |name: &str, low: f32, high: f32| {
-        x(name).floats("low", &[], vec![low]).floats("high", &[], vec![high]).node("Clip", &["x", "low", "high"], "y", &[])
+        x(name).floats("low", &[], vec![low]).floats("high", &[], vec![high]).node(
+            "Clip",
+            &["x", "low", "high"],
+            "y",
+            &[],
+        )
     };
     check(vec![
         x("relu").node("Relu", &["x"], "y", &[]),
@@ -176,8 +222,18 @@ fn activations_agree_in_every_mode() {
         x("softmax").node("Softmax", &["x"], "y", &[]),
         x("softmax_channels").node("Softmax", &["x"], "y", &[("axis", int(1))]),
         x("softmax_old").opset(11).node("Softmax", &["x"], "y", &[("axis", int(1))]).int8(20.0),
-        x("exp").node("Exp", &["x"], "y", &[]).float_only(),
-        x("neg").node("Neg", &["x"], "y", &[]).float_only(),
+        x("exp").node("Exp", &["x"], "y", &[]).without_micro(),
+        x("exp_between")
+            .weights("c", &[5])
+            .node("Add", &["x", "c"], "s", &[])
+            .node("Exp", &["s"], "e", &[])
+            .node("Sin", &["e"], "f", &[])
+            .node("Relu", &["f"], "y", &[])
+            .without_micro(),
+        x("gelu").opset(20).node("Gelu", &["x"], "y", &[]).without_micro(),
+        x("softplus").node("Softplus", &["x"], "y", &[]).without_micro(),
+        x("log_softmax").node("LogSoftmax", &["x"], "y", &[]).without_micro(),
+        x("neg").node("Neg", &["x"], "y", &[]),
     ]);
 }
 
@@ -191,13 +247,22 @@ fn pooling_agrees_in_every_mode() {
         x("max").node("MaxPool", &["x"], "y", &[kernel(2), strides(2)]),
         x("max_padded").node("MaxPool", &["x"], "y", &[kernel(3), strides(2), pads([1, 1, 1, 1])]),
         x("max_odd_pads").node("MaxPool", &["x"], "y", &[kernel(3), strides(1), pads([2, 0, 1, 1])]),
-        x("max_after_relu").node("Relu", &["x"], "r", &[]).node("MaxPool", &["r"], "y", &[kernel(3), pads([2, 0, 1, 1])]),
+        x("max_after_relu").node("Relu", &["x"], "r", &[]).node(
+            "MaxPool",
+            &["r"],
+            "y",
+            &[kernel(3), pads([2, 0, 1, 1])],
+        ),
         x("max_ceil").node("MaxPool", &["x"], "y", &[kernel(2), strides(2), ("ceil_mode", int(1))]),
         x("global_max").node("GlobalMaxPool", &["x"], "y", &[]),
         x("average").node("AveragePool", &["x"], "y", &[kernel(3), strides(3)]),
         x("average_same").node("AveragePool", &["x"], "y", &[kernel(3), pads([1, 1, 1, 1])]),
-        x("average_include")
-            .node("AveragePool", &["x"], "y", &[kernel(3), pads([1, 1, 1, 1]), ("count_include_pad", int(1))]),
+        x("average_include").node(
+            "AveragePool",
+            &["x"],
+            "y",
+            &[kernel(3), pads([1, 1, 1, 1]), ("count_include_pad", int(1))],
+        ),
         x("average_odd").node("AveragePool", &["x"], "y", &[kernel(3), strides(2), pads([2, 1, 0, 1])]).int8(26.0),
         x("average_ceil").node("AveragePool", &["x"], "y", &[kernel(2), strides(2), ("ceil_mode", int(1))]),
         x("average_ceil_include").node(
@@ -236,38 +301,60 @@ fn shape_operators_agree_in_every_mode() {
         x("flatten").node("Flatten", &["x"], "y", &[]).operators(&["RESHAPE"]),
         x("reshape").ints("s", &[1, -1, 2, 6]).node("Reshape", &["x", "s"], "y", &[]),
         x("transpose").node("Transpose", &["x"], "y", &[("perm", ints(&[0, 2, 3, 1]))]).operators(&["TRANSPOSE"]),
-        x("transpose_3d")
-            .ints("s", &[3, 4, 6])
-            .node("Reshape", &["x", "s"], "r", &[])
-            .node("Transpose", &["r"], "y", &[("perm", ints(&[2, 0, 1]))]),
+        x("transpose_3d").ints("s", &[3, 4, 6]).node("Reshape", &["x", "s"], "r", &[]).node(
+            "Transpose",
+            &["r"],
+            "y",
+            &[("perm", ints(&[2, 0, 1]))],
+        ),
         x("concat").input("z", &[1, 2, 4, 6]).node("Concat", &["x", "z"], "y", &[("axis", int(1))]).int8(28.0),
         x("concat_constant").weights("c", &[1, 3, 4, 2]).node("Concat", &["x", "c"], "y", &[("axis", int(-1))]),
-        x("concat_softmax")
-            .node("Softmax", &["x"], "p", &[])
-            .node("Relu", &["x"], "r", &[])
-            .node("Concat", &["p", "r"], "y", &[("axis", int(1))]),
+        x("concat_softmax").node("Softmax", &["x"], "p", &[]).node("Relu", &["x"], "r", &[]).node(
+            "Concat",
+            &["p", "r"],
+            "y",
+            &[("axis", int(1))],
+        ),
         x("pad").ints("p", &[0, 0, 1, 2, 0, 0, 2, 1]).node("Pad", &["x", "p"], "y", &[]),
-        x("pad_value")
-            .ints("p", &[0, 0, 1, 2, 0, 0, 2, 1])
-            .floats("v", &[], vec![1.5])
-            .node("Pad", &["x", "p", "v"], "y", &[]),
-        x("pad_reflect").ints("p", &[0, 0, 1, 2, 0, 0, 2, 1]).node("Pad", &["x", "p"], "y", &[("mode", text("reflect"))]),
+        x("pad_value").ints("p", &[0, 0, 1, 2, 0, 0, 2, 1]).floats("v", &[], vec![1.5]).node(
+            "Pad",
+            &["x", "p", "v"],
+            "y",
+            &[],
+        ),
+        x("pad_reflect").ints("p", &[0, 0, 1, 2, 0, 0, 2, 1]).node(
+            "Pad",
+            &["x", "p"],
+            "y",
+            &[("mode", text("reflect"))],
+        ),
         x("squeeze").ints("a", &[0]).node("Squeeze", &["x", "a"], "y", &[]),
-        x("unsqueeze").ints("s", &[12, 6]).node("Reshape", &["x", "s"], "r", &[]).ints("a", &[1]).node("Unsqueeze", &["r", "a"], "y", &[]),
-        x("slice")
-            .ints("b", &[1, -5])
-            .ints("e", &[3, 100])
-            .ints("a", &[1, 3])
-            .node("Slice", &["x", "b", "e", "a"], "y", &[]),
-        x("slice_steps")
-            .ints("b", &[0, 1])
-            .ints("e", &[4, 6])
-            .ints("a", &[2, 3])
-            .ints("s", &[2, 3])
-            .node("Slice", &["x", "b", "e", "a", "s"], "y", &[]),
+        x("unsqueeze").ints("s", &[12, 6]).node("Reshape", &["x", "s"], "r", &[]).ints("a", &[1]).node(
+            "Unsqueeze",
+            &["r", "a"],
+            "y",
+            &[],
+        ),
+        x("slice").ints("b", &[1, -5]).ints("e", &[3, 100]).ints("a", &[1, 3]).node(
+            "Slice",
+            &["x", "b", "e", "a"],
+            "y",
+            &[],
+        ),
+        x("slice_steps").ints("b", &[0, 1]).ints("e", &[4, 6]).ints("a", &[2, 3]).ints("s", &[2, 3]).node(
+            "Slice",
+            &["x", "b", "e", "a", "s"],
+            "y",
+            &[],
+        ),
         x("split").ints("parts", &[1, 2]).node("Split", &["x", "parts"], "y,z", &[("axis", int(1))]).output("z"),
         x("gather").ints("i", &[2, 0]).node("Gather", &["x", "i"], "y", &[("axis", int(1))]),
-        x("depth_to_space").ints("s", &[1, 12, 3, 2]).node("Reshape", &["x", "s"], "r", &[]).node("DepthToSpace", &["r"], "y", &[("blocksize", int(2))]),
+        x("depth_to_space").ints("s", &[1, 12, 3, 2]).node("Reshape", &["x", "s"], "r", &[]).node(
+            "DepthToSpace",
+            &["r"],
+            "y",
+            &[("blocksize", int(2))],
+        ),
         x("depth_to_space_crd").ints("s", &[1, 12, 3, 2]).node("Reshape", &["x", "s"], "r", &[]).node(
             "DepthToSpace",
             &["r"],
@@ -280,10 +367,38 @@ fn shape_operators_agree_in_every_mode() {
 }
 
 #[test]
+fn normalisations_agree_in_float_and_between_conversions() {
+    let x = |name: &str, shape: &[usize]| case(name).input("x", shape).output("y");
+    let parameters = |case: Case, shape: &[usize]| case.weights("scale", shape).weights("bias", shape);
+    check(vec![
+        parameters(x("layer", &[1, 4, 16]), &[16])
+            .node("LayerNormalization", &["x", "scale", "bias"], "y", &[])
+            .int8(22.0)
+            .without_micro(),
+        parameters(x("instance", &[1, 4, 6, 6]), &[4])
+            .node("InstanceNormalization", &["x", "scale", "bias"], "y", &[])
+            .int8(22.0)
+            .without_micro(),
+        x("l2", &[2, 3, 8]).node("LpNormalization", &["x"], "y", &[]),
+    ]);
+}
+
+#[test]
 fn resizing_agrees_in_every_mode() {
-    let x = |name: &str| case(name).input("x", &[1, 3, 4, 6]).output("y").ints("up", &[1, 3, 8, 12]).ints("down", &[1, 3, 2, 3]).ints("odd", &[1, 3, 7, 11]);
+    let x = |name: &str| {
+        case(name)
+            .input("x", &[1, 3, 4, 6])
+            .output("y")
+            .ints("up", &[1, 3, 8, 12])
+            .ints("down", &[1, 3, 2, 3])
+            .ints("odd", &[1, 3, 7, 11])
+    };
     let nearest = |coordinates: &str, rounding: &str| {
-        [("mode", text("nearest")), ("coordinate_transformation_mode", text(coordinates)), ("nearest_mode", text(rounding))]
+        [
+            ("mode", text("nearest")),
+            ("coordinate_transformation_mode", text(coordinates)),
+            ("nearest_mode", text(rounding)),
+        ]
     };
     let linear = |coordinates: &str| [("mode", text("linear")), ("coordinate_transformation_mode", text(coordinates))];
     let (up, down, odd) = (["x", "", "", "up"], ["x", "", "", "down"], ["x", "", "", "odd"]);
@@ -296,19 +411,36 @@ fn resizing_agrees_in_every_mode() {
         x("linear_odd").node("Resize", &odd, "y", &linear("half_pixel")),
         x("linear_corners").node("Resize", &odd, "y", &linear("align_corners")),
         x("linear_asymmetric").node("Resize", &up, "y", &linear("asymmetric")),
-        x("scales").floats("s", &[4], vec![1.0, 1.0, 2.0, 2.0]).node("Resize", &["x", "", "s"], "y", &linear("half_pixel")),
+        x("scales").floats("s", &[4], vec![1.0, 1.0, 2.0, 2.0]).node(
+            "Resize",
+            &["x", "", "s"],
+            "y",
+            &linear("half_pixel"),
+        ),
     ]);
 }
 
 #[test]
 fn transposed_convolutions_agree_in_every_mode() {
-    let x = |name: &str, w: &[usize]| case(name).input("x", &[1, 3, 5, 5]).weights("w", w).weights("b", &w[1..2]).output("y");
+    let x = |name: &str, w: &[usize]| {
+        case(name).input("x", &[1, 3, 5, 5]).weights("w", w).weights("b", &w[1..2]).output("y")
+    };
     let wb = ["x", "w", "b"];
     check(vec![
         x("plain", &[3, 4, 3, 3]).node("ConvTranspose", &wb, "y", &[]),
         x("stride2", &[3, 4, 2, 2]).node("ConvTranspose", &wb, "y", &[("strides", ints(&[2, 2]))]),
-        x("padded", &[3, 4, 3, 3]).node("ConvTranspose", &wb, "y", &[("strides", ints(&[2, 2])), ("pads", ints(&[1, 1, 1, 1])), ("output_padding", ints(&[1, 1]))]),
-        x("cropped", &[3, 4, 4, 4]).node("ConvTranspose", &wb, "y", &[("strides", ints(&[2, 2])), ("pads", ints(&[1, 1, 1, 1]))]),
+        x("padded", &[3, 4, 3, 3]).node(
+            "ConvTranspose",
+            &wb,
+            "y",
+            &[("strides", ints(&[2, 2])), ("pads", ints(&[1, 1, 1, 1])), ("output_padding", ints(&[1, 1]))],
+        ),
+        x("cropped", &[3, 4, 4, 4]).node(
+            "ConvTranspose",
+            &wb,
+            "y",
+            &[("strides", ints(&[2, 2])), ("pads", ints(&[1, 1, 1, 1]))],
+        ),
         x("dilated", &[3, 4, 3, 3]).node("ConvTranspose", &wb, "y", &[("dilations", ints(&[2, 2]))]),
     ]);
 }

@@ -1,0 +1,56 @@
+//! Operators that no integer kernel computes. In a model that may contain floats they stay, between conversions;
+//! neighbours share one stretch of float.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgeyard_tflite::{BuiltinOp, TensorType};
+
+use super::super::draft::{DEQUANTIZE_OPTIONS, Draft, Op, QUANTIZE_OPTIONS, TensorId};
+use super::{computes_floats, conversion, float_twin, rules};
+
+/// True if the operator cannot be computed in int8: it has no kernel, or its lowering needs the precision of floats.
+pub(super) fn needs_float(draft: &Draft, op: &Op) -> bool {
+    let tensors = || op.inputs.iter().flatten().chain(&op.outputs);
+    computes_floats(draft, op)
+        && (!rules::has_int8_kernel(op.op) || tensors().any(|&tensor| draft.tensors[tensor].keeps_float))
+}
+
+/// Surrounds every operator that needs floats by conversions. Returns those without a kernel.
+pub(super) fn surround(draft: &mut Draft) -> BTreeSet<String> {
+    let mut floats: BTreeMap<TensorId, TensorId> = BTreeMap::new();
+    let mut kept = BTreeSet::new();
+    for mut op in std::mem::take(&mut draft.ops) {
+        if !needs_float(draft, &op) {
+            draft.ops.push(op);
+            continue;
+        }
+        if !rules::has_int8_kernel(op.op) {
+            kept.insert(op.op.to_string());
+        }
+        for input in op.inputs.iter_mut().flatten() {
+            let slot = &draft.tensors[*input];
+            if slot.value.is_some() || slot.keeps_float || slot.dtype != TensorType::Float32 {
+                continue;
+            }
+            let outside = *input;
+            *input = *floats.entry(outside).or_insert_with(|| {
+                let inside = float_twin(draft, outside);
+                draft.tensors[inside].keeps_float = true;
+                draft.ops.push(conversion(BuiltinOp::DEQUANTIZE, DEQUANTIZE_OPTIONS, outside, inside, op.node));
+                inside
+            });
+        }
+        let node = op.node;
+        let mut back = Vec::new();
+        for output in op.outputs.iter_mut().filter(|output| !draft.tensors[**output].keeps_float) {
+            let outside = *output;
+            *output = float_twin(draft, outside);
+            draft.tensors[*output].keeps_float = true;
+            floats.insert(outside, *output);
+            back.push(conversion(BuiltinOp::QUANTIZE, QUANTIZE_OPTIONS, *output, outside, node));
+        }
+        draft.ops.push(op);
+        draft.ops.extend(back);
+    }
+    kept
+}

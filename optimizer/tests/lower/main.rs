@@ -1,0 +1,5 @@
+//! Lowering to .tflite, judged by the runtimes that will run the files.
+
+mod harness;
+mod models;
+mod ops;
