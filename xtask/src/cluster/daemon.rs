@@ -52,10 +52,15 @@ pub fn all_alive() -> bool {
 pub fn is_alive(program: Program) -> bool {
     let alive = || -> Option<bool> {
         let pid = fs::read_to_string(pid_file(program)).ok()?;
-        let line = fs::read(format!("/proc/{}/cmdline", pid.trim())).ok()?;
-        let line = String::from_utf8_lossy(&line).into_owned();
+        let proc = Path::new("/proc").join(pid.trim());
+        let line = fs::read(proc.join("cmdline")).ok()?;
+        if line.is_empty() {
+            // In the middle of an exec a process has no command line; nor has a dead one that nobody waited for.
+            let status = fs::read_to_string(proc.join("status")).ok()?;
+            return Some(!status.lines().any(|l| l.starts_with("State:") && l.contains('Z')));
+        }
         // Until it has passed setsid and nsenter its command line holds theirs; the name is in it all the same.
-        Some(line.contains(program.name()))
+        Some(String::from_utf8_lossy(&line).contains(program.name()))
     };
     alive().unwrap_or(false)
 }

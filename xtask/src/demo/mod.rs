@@ -113,7 +113,10 @@ fn optimize(cluster: &Cluster, inputs: &BTreeMap<&str, String>) -> Result<()> {
     cluster.apply(&data::manifest("mnist/optimization.yaml", NAMESPACE, inputs)?)?;
     watched(cluster, "modeloptimization", "mnist-cnn", |object| {
         let counts = &object["status"]["artifactCounts"];
-        Some((counts["verified"].as_u64()? + counts["rejected"].as_u64()? + counts["failed"].as_u64()?, counts["total"].as_u64()?))
+        Some((
+            counts["verified"].as_u64()? + counts["rejected"].as_u64()? + counts["failed"].as_u64()?,
+            counts["total"].as_u64()?,
+        ))
     })
 }
 
@@ -140,7 +143,8 @@ fn watched(cluster: &Cluster, kind: &str, name: &str, done: impl Fn(&Value) -> O
             crate::shell::say(&format!("           {name}: {done} of {total}"));
             shown = now;
         }
-        let ends = ["Complete", "Failed"].iter().any(|type_| edgeyard_e2e::wait::condition(&object, type_, "True").is_some());
+        let ends =
+            ["Complete", "Failed"].iter().any(|type_| edgeyard_e2e::wait::condition(&object, type_, "True").is_some());
         Ok(ends.then_some(()))
     });
     if let Err(error) = ended.and_then(|()| cluster.completed(kind, NAMESPACE, name, PATIENCE).map(drop)) {
@@ -153,7 +157,11 @@ fn watched(cluster: &Cluster, kind: &str, name: &str, done: impl Fn(&Value) -> O
 fn look_further(args: &Args) -> Result<()> {
     println!("\nThe cluster stays up. Look around:");
     if args.kubeconfig.is_none() {
-        println!("  export KUBECONFIG={} PATH={}:$PATH", cluster::kubeconfig()?.display(), cluster::bin_dir()?.display());
+        println!(
+            "  export KUBECONFIG={} PATH={}:$PATH",
+            cluster::kubeconfig()?.display(),
+            cluster::bin_dir()?.display()
+        );
     }
     println!("  kubectl get mo,eb,br,ed,lq,dl -A");
     println!("  kubectl edgeyard get mnist-cnn -n {NAMESPACE}");

@@ -10,8 +10,15 @@ use fs_err as fs;
 use crate::shell::say;
 
 /// Seconds of each phase on an otherwise idle machine of two cores when everything has been built before.
-const USUAL: [(&str, f64); 7] =
-    [("setup", 1.0), ("images", 5.0), ("cluster", 10.0), ("install", 15.0), ("push", 5.0), ("optimize", 25.0), ("benchmark", 60.0)];
+const USUAL: [(&str, f64); 7] = [
+    ("setup", 1.0),
+    ("images", 5.0),
+    ("cluster", 10.0),
+    ("install", 15.0),
+    ("push", 5.0),
+    ("optimize", 25.0),
+    ("benchmark", 60.0),
+];
 
 /// The phases so far.
 pub struct Phases {
@@ -23,22 +30,29 @@ pub struct Phases {
 impl Phases {
     /// With the seconds of the last run, if `memory` has them.
     pub fn new(memory: PathBuf) -> Self {
-        let mut usual: BTreeMap<String, f64> = USUAL.iter().map(|(name, seconds)| ((*name).to_owned(), *seconds)).collect();
-        let remembered = fs::read_to_string(&memory).ok().and_then(|text| serde_json::from_str::<BTreeMap<String, f64>>(&text).ok());
+        let mut usual: BTreeMap<String, f64> =
+            USUAL.iter().map(|(name, seconds)| ((*name).to_owned(), *seconds)).collect();
+        let remembered =
+            fs::read_to_string(&memory).ok().and_then(|text| serde_json::from_str::<BTreeMap<String, f64>>(&text).ok());
         usual.extend(remembered.unwrap_or_default());
         Self { memory, usual, seconds: BTreeMap::new() }
     }
 
     /// Does a phase and says how long it took and how much is left.
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let expected = self.usual.get(name).map_or_else(String::new, |seconds| format!(", about {} as a rule", spoken(*seconds)));
+        let expected =
+            self.usual.get(name).map_or_else(String::new, |seconds| format!(", about {} as a rule", spoken(*seconds)));
         say(&format!("▶ {name}{expected}"));
         let start = Instant::now();
         let result = work().with_context(|| format!("the demo's phase `{name}` failed"))?;
         let seconds = start.elapsed().as_secs_f64();
         self.seconds.insert(name.to_owned(), seconds);
         let left: f64 = self.usual.iter().filter(|(phase, _)| !self.seconds.contains_key(*phase)).map(|(_, s)| s).sum();
-        say(&format!("✓ {name}: {}{}", spoken(seconds), if left >= 1.0 { format!("; about {} left", spoken(left)) } else { String::new() }));
+        say(&format!(
+            "✓ {name}: {}{}",
+            spoken(seconds),
+            if left >= 1.0 { format!("; about {} left", spoken(left)) } else { String::new() }
+        ));
         Ok(result)
     }
 
@@ -53,7 +67,11 @@ impl Phases {
 }
 
 fn spoken(seconds: f64) -> String {
-    if seconds < 60.0 { format!("{seconds:.1} s") } else { format!("{} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0) }
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
 }
 
 #[cfg(test)]

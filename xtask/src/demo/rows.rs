@@ -107,8 +107,12 @@ pub fn from_record(record: &Value, digest: &str, drops: &BTreeMap<String, f64>) 
             }
             for (state, why) in [("validity", &result["validity"])] {
                 if why["state"] != "Valid" {
-                    let list: Vec<_> = why["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                    reasons.insert(state.into(), format!("{}: {}", text(&why["state"]).unwrap_or_default(), list.join(", ")));
+                    let list: Vec<_> =
+                        why["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                    reasons.insert(
+                        state.into(),
+                        format!("{}: {}", text(&why["state"]).unwrap_or_default(), list.join(", ")),
+                    );
                 }
             }
             Ok(Row {

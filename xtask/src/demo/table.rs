@@ -8,8 +8,9 @@ const COLUMNS: [&str; 9] = ["VARIANT", "TARGET", "DEVICE", "SIZE", "ACCURACY", "
 pub fn render(rows: &[Row]) -> String {
     let mut lines = vec![COLUMNS.map(str::to_owned).to_vec()];
     lines.extend(rows.iter().map(line));
-    let widths: Vec<usize> =
-        (0..COLUMNS.len()).map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..COLUMNS.len())
+        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for line in lines {
         let padded: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
