@@ -25,6 +25,7 @@ struct Generated {
 const GENERATED: &[Generated] = &[
     Generated { binary: "edgeyard-crds", file: "charts/edgeyard/files/crds.yaml" },
     Generated { binary: "edgeyard-job-schema", file: "schemas/job.schema.json" },
+    Generated { binary: "edgeyard-report-schema", file: "schemas/report.schema.json" },
     Generated { binary: "edgeyard-record-schema", file: "schemas/record.schema.json" },
 ];
 

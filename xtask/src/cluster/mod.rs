@@ -26,7 +26,7 @@ use clap::Subcommand;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::shell::{cmd, output};
+use crate::shell::{cmd, output, say};
 use crate::{layout, setup};
 
 pub use binfmt::Arm64;
@@ -168,24 +168,25 @@ pub fn is_up() -> bool {
 fn status() -> Result<ExitCode> {
     let Some(State { checkout }) = State::read() else {
         let left = down::leftovers()?;
-        println!(
-            "cluster: down{}",
-            if left.is_empty() { "" } else { ", but something of it is left; run `cargo xtask cluster down`" }
-        );
-        left.iter().for_each(|line| println!("  {line}"));
-        return Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        if left.is_empty() {
+            say("the cluster is down");
+            return Ok(ExitCode::SUCCESS);
+        }
+        say("the cluster is down, but this is left of it; `cargo xtask cluster down` removes it:");
+        left.iter().for_each(|line| say(line));
+        return Ok(ExitCode::FAILURE);
     };
-    println!("cluster: started by {}", checkout.display());
+    say(&format!("started by {}", checkout.display()));
     for (name, alive) in daemon::list() {
-        println!("  {name:<24} {}", if alive { "runs" } else { "DEAD" });
+        say(&format!("{name:<24} {}", if alive { "runs" } else { "DEAD" }));
     }
     if !is_up() {
-        println!("cluster: not usable from this checkout; `cargo xtask cluster up` mends that");
+        say("not usable from this checkout; `cargo xtask cluster up` mends that");
         return Ok(ExitCode::FAILURE);
     }
-    print!("{}", output(&mut kubectl(["get", "nodes,pods", "--all-namespaces", "-o", "wide"])?)?);
-    println!("cluster: KUBECONFIG={}", kubeconfig()?.display());
-    println!("cluster: Prometheus is at {}", prometheus_url());
+    output(&mut kubectl(["get", "nodes,pods", "--all-namespaces", "-o", "wide"])?)?.lines().for_each(say);
+    say(&format!("KUBECONFIG={}", kubeconfig()?.display()));
+    say(&format!("Prometheus is at {}", prometheus_url()));
     Ok(ExitCode::SUCCESS)
 }
 
