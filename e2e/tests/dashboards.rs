@@ -78,7 +78,7 @@ fn values_are_those_of_the_results(namespace: &str, benchmark: &Value, optimizat
     for result in results {
         let labels = format!(
             "namespace=\"{namespace}\",benchmark=\"plain\",variant={},target={},device={}",
-            result["variant"], result["target"], result["device"]
+            result["variant"], result["target"], result["unit"]
         );
         let mut same = |metric: &str, more: &str, expected: Option<f64>| -> Result<()> {
             let expression = format!("{metric}{{{labels}{more}}}");

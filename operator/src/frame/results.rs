@@ -51,7 +51,7 @@ impl Metric {
         match self {
             Self::Latency => "Latency of one inference at a percentile, on real devices only",
             Self::Accuracy => "Accuracy on the evaluation set",
-            Self::AccuracyDrop => "Accuracy lost against the source model",
+            Self::AccuracyDrop => "Accuracy lost against the first variant of the model on the device",
             Self::ArtifactSize => "Size of an artefact",
             Self::Instructions => "Instructions of one inference on an emulated device",
             Self::ResultInfo => "Always 1; carries the digest of the record behind the other series",

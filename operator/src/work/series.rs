@@ -1,5 +1,6 @@
 //! The series that Prometheus gets of an object's results, from its status alone.
 
+use edgeyard_crds::benchmark_status::Validity;
 use edgeyard_crds::optimization::ModelOptimization;
 use edgeyard_crds::run::BenchmarkRun;
 use kube::ResourceExt as _;
@@ -51,7 +52,8 @@ pub fn of_run(run: &BenchmarkRun) -> Vec<Series> {
         let seconds = |nanoseconds: i64| nanoseconds as f64 / 1e9;
         for (percentile, value) in [("50", result.latency_p50_nanoseconds), ("90", result.latency_p90_nanoseconds)] {
             if let Some(value) = value {
-                all.push(labelled(Metric::Latency, seconds(value)).label("percentile", percentile));
+                let series = labelled(Metric::Latency, seconds(value)).label("percentile", percentile);
+                all.push(series.label("validity", result.validity.map_or("", word)));
             }
         }
         let ratio = |text: &str| text.parse::<f64>().ok();
@@ -70,4 +72,13 @@ pub fn of_run(run: &BenchmarkRun) -> Vec<Series> {
         }
     }
     all
+}
+
+/// As the API writes it.
+fn word(validity: Validity) -> &'static str {
+    match validity {
+        Validity::Valid => "Valid",
+        Validity::Invalid => "Invalid",
+        Validity::Inconclusive => "Inconclusive",
+    }
 }
