@@ -1,7 +1,7 @@
 //! One emulated device: load a model, stream inferences, ask for memory.
 
 use super::frame::{self, Fields, Frame, reply, request};
-use super::process::Process;
+use super::process::{Link, Process};
 use super::{CortexMError, Fault, Limits, Machine, MemoryUse, ModelInfo};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -39,10 +39,15 @@ impl Emulator {
 
     /// As [`Emulator::start`], with the watchdog's patience from the first answer on.
     pub fn start_with(machine: &Machine, patience: Duration) -> Result<Self, CortexMError> {
+        Self::start_over(machine, Link::Streams, patience)
+    }
+
+    /// As [`Emulator::start_with`], over a link of choice.
+    pub fn start_over(machine: &Machine, link: Link, patience: Duration) -> Result<Self, CortexMError> {
         if machine.icount_shift != 6 {
             return Err(CortexMError::IcountShift { shift: machine.icount_shift });
         }
-        let mut emulator = Emulator { process: Process::start(machine)?, patience, room: (0, 0), model: None };
+        let mut emulator = Emulator { process: Process::start(machine, link)?, patience, room: (0, 0), model: None };
         let hello = emulator.exchange(request::HELLO, &[], reply::HELLO, "start")?;
         let mut f = Fields(&hello);
         let found = f.text()?;

@@ -15,6 +15,7 @@ pub use emulator::{Emulator, Inference};
 pub use error::{CortexMError, Fault};
 pub use limits::{Limits, MemoryUse};
 pub use model::{DType, ModelInfo, TensorInfo};
+pub use process::Link;
 
 use std::path::PathBuf;
 

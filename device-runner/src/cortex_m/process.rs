@@ -14,6 +14,15 @@ const MINIMUM_MAJOR: u32 = 10;
 /// What is kept of the console.
 const CONSOLE_LIMIT: usize = 4096;
 
+/// How frames reach the firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// QEMU's standard streams, by semihosting: the fast way.
+    Streams,
+    /// The machine's first serial port, as on a board: some 20 kB/s.
+    Serial,
+}
+
 /// A running QEMU.
 pub struct Process {
     child: Child,
@@ -25,12 +34,12 @@ pub struct Process {
 
 impl Process {
     /// Starts QEMU with the machine's firmware.
-    pub fn start(machine: &Machine) -> Result<Self, CortexMError> {
+    pub fn start(machine: &Machine, link: Link) -> Result<Self, CortexMError> {
         check_version(machine)?;
         if !machine.firmware.is_file() {
             return Err(CortexMError::FirmwareMissing { path: machine.firmware.clone() });
         }
-        let mut child = command(machine)
+        let mut child = command(machine, link)
             .spawn()
             .map_err(|source| CortexMError::QemuMissing { path: machine.qemu.clone(), source })?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -107,11 +116,16 @@ impl Drop for Process {
 
 /// One command line for all: another moves the counts of code outside of operators, and every flag here has a reason.
 /// `sleep=off` keeps the guest's clock from following the host's; the sandbox keeps semihosting from starting programs.
-fn command(machine: &Machine) -> Command {
+fn command(machine: &Machine, link: Link) -> Command {
     let mut command = Command::new(&machine.qemu);
+    let (serial, word): (&[&str], _) = match link {
+        Link::Streams => (&["-serial", "none"], "streams"),
+        Link::Serial => (&["-chardev", "stdio,id=port,signal=off", "-serial", "chardev:port"], "uart"),
+    };
     command
-        .args(["-M", &machine.name, "-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"])
-        .args(["-semihosting-config", "enable=on,target=native,arg=edgeyard"])
+        .args(["-M", &machine.name, "-nodefaults", "-display", "none", "-monitor", "none"])
+        .args(serial)
+        .args(["-semihosting-config", &format!("enable=on,target=native,arg=edgeyard,arg={word}")])
         .args(["-icount", &format!("shift={},sleep=off", machine.icount_shift)])
         .args(["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"])
         .arg("-kernel")

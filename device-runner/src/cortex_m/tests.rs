@@ -64,6 +64,23 @@ fn every_machine_agrees_with_tensorflow_lite_micro_to_the_bit() {
     }
 }
 
+/// The serial port is what boards have; what runs over it must not change an instruction.
+#[test]
+fn the_serial_port_gives_the_same_outputs_and_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(folder.path(), &["--seed", "16", "--count", "12", "--trials", "2"]);
+    for machine in machines() {
+        let mut streams = Emulator::start(&machine).unwrap();
+        let mut serial = Emulator::start_over(&machine, Link::Serial, Duration::from_secs(120)).unwrap();
+        for case in cases.iter().filter(|c| c.model.len() + c.inputs.len() < 6000) {
+            let got = run(&mut serial, case);
+            assert_eq!(got, run(&mut streams, case), "{} on {}", case.name, machine.name);
+            let bytes: Vec<u8> = got.into_iter().flat_map(|r| r.outputs).collect();
+            assert!(bytes == case.outputs, "{} on {}", case.name, machine.name);
+        }
+    }
+}
+
 /// The number of emulators at once is past the processors of any small machine: each gets a share only.
 #[test]
 fn counts_repeat_to_the_digit_whatever_else_the_host_does() {

@@ -6,7 +6,10 @@
 /// Control frame of the system counter.
 const COUNTER: *mut u32 = 0x5810_0000 as *mut u32;
 /// A system timer: its first two words are the counter's value.
-const TIMER: *const u32 = 0x5800_0000 as *const u32;
+const TIMER: *mut u32 = 0x5800_0000 as *mut u32;
+const COMPARE_LOW: usize = 8;
+const COMPARE_HIGH: usize = 9;
+const TIMER_CTRL: usize = 11;
 
 const UART: *mut u32 = 0x5930_3000 as *mut u32;
 const DATA: usize = 0;
@@ -31,6 +34,15 @@ pub fn prepare() {
         COUNTER.write_volatile(1);
         UART.add(DIVIDER).write_volatile(16);
         UART.add(UART_CTRL).write_volatile(3);
+    }
+    // QEMU may have decided before this that nobody listens, and sleep; a timer that runs out makes it look again.
+    // SAFETY: registers of timer 0; its interrupt stays masked. Bit 2 of the control register says that it ran out.
+    unsafe {
+        TIMER.add(COMPARE_HIGH).write_volatile(0);
+        TIMER.add(COMPARE_LOW).write_volatile(TIMER.read_volatile() + 1000);
+        TIMER.add(TIMER_CTRL).write_volatile(3);
+        while TIMER.add(TIMER_CTRL).read_volatile() & 4 == 0 {}
+        TIMER.add(TIMER_CTRL).write_volatile(0);
     }
 }
 
