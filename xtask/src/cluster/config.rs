@@ -127,7 +127,7 @@ impl Program {
                 .map(|f| format!("--{f}={}", conf(user)))
                 .to_vec()
         };
-        let flags = match self {
+        match self {
             Self::Etcd => vec![
                 format!("--data-dir={data}/etcd"),
                 "--listen-client-urls=http://127.0.0.1:2379".into(),
@@ -217,7 +217,6 @@ impl Program {
                 "--web.enable-lifecycle".into(),
             ],
             Self::Discovery => vec!["cluster".into(), "discover".into(), built.join("kubectl").display().to_string()],
-        };
-        flags
+        }
     }
 }

@@ -18,10 +18,13 @@ use crate::{images, layout};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// One test: what a name promises.
+type Case = fn() -> Result<()>;
+
 /// Runs every case; the cluster is down afterwards.
 pub fn run() -> Outcome {
     let mut outcome = Outcome::default();
-    let cases: [(&str, fn() -> Result<()>); 12] = [
+    let cases: [(&str, Case); 12] = [
         ("up from nothing", up_from_nothing),
         ("up again leaves what runs alone", up_again),
         ("a restricted job completes and its log is read", restricted_job),
