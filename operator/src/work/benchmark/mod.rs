@@ -215,6 +215,10 @@ async fn follow(
     Ok(Action::await_change())
 }
 
+fn cancelled(rest: &str) -> Refusal {
+    Refusal::new(reason::CANCELLED, format!("cancelled by spec.cancel; {rest}"))
+}
+
 async fn finish(context: &Context, object: &EdgeBenchmark, draft: Draft, action: Action) -> Result<Action, Error> {
     let status = draft.into_status();
     write::update_status(&context.client, object, &status).await?;

@@ -103,7 +103,9 @@ impl Draft {
     /// Writes down what the runs found and where they are.
     pub fn describe(&mut self, plan: &Benchmark, seen: &Summary, runs: &[BenchmarkRun], obstacle: Option<&Refusal>) {
         let Summary { counts, results, result_count, ended: _, failures: _ } = seen;
-        self.status.runs = Some(RunCounts { total: counts.total.max(self.planned_total(plan)), ..counts.clone() });
+        // Cancelling leaves runs unmade; the total stays what was planned.
+        let planned = i32::try_from(self.planned()).unwrap_or(0);
+        self.status.runs = Some(RunCounts { total: counts.total.max(planned), ..counts.clone() });
         self.status.results.clone_from(results);
         self.status.result_count = Some(*result_count);
         if plan.suspend && counts.active == 0 {
@@ -123,11 +125,6 @@ impl Draft {
                 self.conditions.progressing(reason::RUNNING, under_way());
             }
         }
-    }
-
-    /// Cancelling leaves runs unmade; otherwise the total stays what was planned.
-    fn planned_total(&self, plan: &Benchmark) -> i32 {
-        if plan.cancel { 0 } else { i32::try_from(self.planned()).unwrap_or(0) }
     }
 
     /// Something failed on the way.

@@ -105,6 +105,7 @@ impl Draft {
         let failed = self.status.results.iter().filter(|result| result.failure.is_some()).count();
         let all = self.status.results.len();
         let message = match failed {
+            0 if all == 1 => "1 variant was measured".to_owned(),
             0 => format!("{all} variants were measured"),
             _ => format!("{} of {all} variants were measured, {failed} failed: see status.results", all - failed),
         };
