@@ -54,6 +54,22 @@ pub struct Usage {
     pub quota_bytes: u64,
 }
 
+/// Someone who wants blobs kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PinOwner {
+    /// Whose blobs.
+    pub namespace: String,
+    /// Who wants them.
+    pub owner: String,
+}
+
+/// Everyone who wants blobs kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinList {
+    /// The owners, by namespace and name.
+    pub items: Vec<PinOwner>,
+}
+
 /// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

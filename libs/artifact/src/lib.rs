@@ -13,5 +13,5 @@ mod client;
 pub use client::{
     Bearer, Client, ClientError, DEFAULT_PATIENCE, ErrorClass, OnProgress, ResultFilter, StoreAccess, Upload,
 };
-pub use descriptor::{Descriptor, ErrorBody, ResultEntry, ResultList, Usage, media_type};
+pub use descriptor::{Descriptor, ErrorBody, PinList, PinOwner, ResultEntry, ResultList, Usage, media_type};
 pub use digest::{Digest, DigestError, Hasher, digest_of, find_digests};

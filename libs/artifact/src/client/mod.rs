@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use error::{ClientError, ErrorClass};
 pub use transfer::{OnProgress, Upload};
 
-use crate::{Descriptor, Digest, ResultList, Usage};
+use crate::{Descriptor, Digest, PinList, ResultList, Usage};
 use request::path_segments;
 
 /// How long a call is repeated before it fails: a store may be away while its node is replaced.
@@ -116,11 +116,30 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn has_blob(&self, namespace: &str, digest: &Digest) -> Result<bool, ClientError> {
+        Ok(self.blob_size(namespace, digest).await?.is_some())
+    }
+
+    /// The length of a blob; `None` if the namespace has no such blob.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn blob_size(&self, namespace: &str, digest: &Digest) -> Result<Option<u64>, ClientError> {
         let url = self.blob_url(namespace, digest)?;
-        match self.send(format!("look for {digest}"), |http| http.head(url.clone())).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
+        let action = format!("look for {digest}");
+        let mut retry = self.retry(&action);
+        loop {
+            let failure = match self.once(&action, self.inner.http.head(url.clone())).await {
+                Ok(response) => {
+                    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+                    return Ok(Some(length.and_then(|text| text.parse().ok()).unwrap_or_default()));
+                }
+                Err(failure) => failure,
+            };
+            match retry.after(failure).await {
+                Ok(()) => {}
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -228,6 +247,17 @@ impl Client {
         let url = self.url(&["v1", "namespaces", namespace, "pins", owner])?;
         self.send(format!("unpin blobs of {owner}"), |http| http.request(Method::DELETE, url.clone())).await?;
         Ok(())
+    }
+
+    /// Who has pinned blobs, in all namespaces: for finding owners that are gone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_pins(&self) -> Result<PinList, ClientError> {
+        let url = self.url(&["v1", "pins"])?;
+        let action = "list pins".to_owned();
+        let answer = self.send(action.clone(), |http| http.get(url.clone())).await?;
+        parse(&action, &answer)
     }
 
     /// What the namespace uses of its quota.

@@ -40,7 +40,7 @@ pub(super) fn connector(
     authority_pem: Option<&str>,
     address: Option<SocketAddr>,
 ) -> Result<(reqwest::Client, Url), ClientError> {
-    let base =
+    let mut base =
         Url::parse(url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host()).ok_or_else(|| {
             ClientError::Configuration(format!("{url:?} is not the URL of a store: write https://HOST:PORT"))
         })?;
@@ -53,8 +53,11 @@ pub(super) fn connector(
         .with_root_certificates(authorities(&base, authority_pem)?)
         .with_no_client_auth();
     builder = builder.use_preconfigured_tls(tls);
-    if let (Some(address), Some(host)) = (address, base.host_str()) {
-        builder = builder.resolve(host, address);
+    if let (Some(address), Some(host)) = (address, base.host_str().map(str::to_owned)) {
+        builder = builder.resolve(&host, address);
+        // A port in the URL wins over that of the address.
+        let changed = base.set_port(Some(address.port()));
+        debug_assert!(changed.is_ok(), "an http URL takes a port");
     }
     let http = builder
         .build()
