@@ -73,8 +73,9 @@ async fn heal_strays(device: &EdgeDevice, lab: &Lab, context: &Context) -> Resul
         let ours = pod.owner_references().iter().any(|owner| Some(&owner.uid) == live.metadata.uid.as_ref());
         ours && pod.labels().get(label::LEASE) != holder
     });
-    remove(context, &pods, is_overdue(&pods, context)).await?;
-    Ok(pods.is_empty())
+    // Not forced: nobody waits for them, and the watch tells when they are gone.
+    remove(context, &pods, false).await?;
+    Ok(pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_some()))
 }
 
 fn is_overdue(pods: &[Pod], context: &Context) -> bool {

@@ -7,6 +7,7 @@ pub mod core;
 pub mod view;
 pub mod lab;
 pub mod scheduler;
+pub mod measure;
 pub mod give_back;
 pub mod device_lease;
 pub mod device;

@@ -12,11 +12,10 @@ use edgeyard_crds::scalars::{NamespaceName, ObjectName, Uid};
 use kube::runtime::reflector::ObjectRef;
 
 use super::core::schedule::{Assignment, Plan, Verdict, schedule};
-use super::core::{DeviceId, LeaseUid, Phase, World};
+use super::core::{DeviceId, LeaseUid, World};
 use super::lab::{Lab, Pass, device_id};
+use super::measure::measure;
 use super::view::DeviceFacts;
-use crate::frame::metrics::Metrics;
-use crate::frame::results::{Metric, Series};
 use crate::frame::{Context, Error, write};
 
 /// Changes that come together are one pass.
@@ -56,7 +55,7 @@ async fn pass(context: &Arc<Context>, lab: &Arc<Lab>, woken: &mut Woken) -> Resu
     let plan = schedule(&world);
     let assignments = plan.assignments.clone();
     let (old, new) = lab.set_last(Pass { world, plan });
-    measure(&context.metrics, &new);
+    measure(&context.metrics, lab, &new);
     wake_leases(lab, &old, &new);
     wake_devices(lab, woken);
     assign(context, lab, &new.world, assignments).await
@@ -163,48 +162,4 @@ fn wake_devices(lab: &Lab, woken: &mut Woken) {
         now.insert(id, facts);
     }
     *woken = now;
-}
-
-fn measure(metrics: &Metrics, pass: &Pass) {
-    let mut leases: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
-    let mut waiting: BTreeMap<String, f64> = pass.world.queues.keys().map(|queue| (queue.to_string(), 0.0)).collect();
-    for (uid, lease) in &pass.world.leases {
-        let queue = match (pass.plan.verdicts.get(uid), &lease.queue_ref) {
-            (Some(Verdict::Waits { queue, .. }), _) => {
-                *waiting.entry(queue.to_string()).or_default() += 1.0;
-                queue.to_string()
-            }
-            (_, Some(queue)) => queue.to_string(),
-            (_, None) => {
-                pass.world.queues.iter().find(|(_, q)| q.is_default).map_or(String::new(), |(q, _)| q.to_string())
-            }
-        };
-        let phase = match lease.phase {
-            Phase::Queued => "Queued",
-            Phase::Granted { .. } => "Granted",
-            Phase::Ended => "Ended",
-        };
-        *leases.entry((queue, phase)).or_default() += 1.0;
-    }
-    let mut devices: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
-    for device in pass.world.devices.values() {
-        let state = match super::device::state(device.holder.is_some(), device.availability) {
-            DeviceState::Free => "Free",
-            DeviceState::Leased => "Leased",
-            DeviceState::Held => "Held",
-            DeviceState::Offline => "Offline",
-        };
-        *devices.entry((device.class.clone(), state)).or_default() += 1.0;
-    }
-    let mut series = Vec::new();
-    for ((queue, phase), count) in leases {
-        series.push(Series::new(Metric::Leases, count).label("queue", queue).label("phase", phase));
-    }
-    for ((device_class, state), count) in devices {
-        series.push(Series::new(Metric::Devices, count).label("device_class", device_class).label("state", state));
-    }
-    for (queue, count) in waiting {
-        series.push(Series::new(Metric::QueueWaiting, count).label("queue", queue));
-    }
-    metrics.lab.set("lab", series);
 }

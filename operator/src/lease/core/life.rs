@@ -75,6 +75,9 @@ pub struct Ending {
 /// Computes the next write.
 pub fn step(sight: &Sight<'_>) -> Step {
     let Sight { lease, held, verdict, evicted, max_duration_seconds, now } = sight;
+    if lease.deleting && matches!(lease.phase, Phase::Granted { .. }) {
+        return end(true, reason::RELEASED, "was deleted".to_owned());
+    }
     if lease.has_ended() {
         return match (held.is_empty(), lease.deleting && lease.finalizer) {
             (false, _) => Step::GiveBack(held.iter().map(|(id, _)| (*id).clone()).collect()),

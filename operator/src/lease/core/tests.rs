@@ -285,7 +285,9 @@ fn an_ended_lease_gives_back_and_only_then_goes() {
     let has = [("d1", held("a", "u1"))];
     assert_eq!(next(&ended, &has, 0, None), Step::GiveBack(vec![id("d1")]));
     assert_eq!(next(&ended, &[], 0, None), Step::Rest);
-    let deleted = Lease { deleting: true, ..granted("a", &["d1"]) };
+    let in_use = Lease { deleting: true, ..granted("a", &["d1"]) };
+    assert_eq!(ending(next(&in_use, &has, 0, None)), reason::RELEASED, "people see why it still has a device");
+    let deleted = Lease { deleting: true, ..ended };
     assert_eq!(next(&deleted, &has, 0, None), Step::GiveBack(vec![id("d1")]));
     assert_eq!(next(&deleted, &[], 0, None), Step::Forget);
     assert_eq!(next(&Lease { finalizer: false, ..deleted }, &[], 0, None), Step::Rest);
