@@ -161,7 +161,15 @@ async fn refused_pod(client: &Client, namespace: &str, job: &Job) -> Result<Opti
     let uid = job.metadata.uid.as_deref().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().fields(&format!("involvedObject.uid={uid},reason=FailedCreate")).limit(5);
-    let events = call(format!("list events of Job {}", job.name_any()), api.list(&params)).await?;
+    let events = match call(format!("list events of Job {}", job.name_any()), api.list(&params)).await {
+        Ok(events) => events,
+        // Without the right to read events the user is told less, and nothing else is wrong.
+        Err(error) if error.refusal().is_some() => {
+            tracing::debug!(error = %error.chain(), "events cannot be read");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     Ok(events.items.last().and_then(|event| event.message.clone()).map(|said| {
         if said.contains("exceeded quota") {
             Refusal::new(

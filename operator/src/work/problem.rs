@@ -35,10 +35,57 @@ pub fn store(source: &ClientError) -> Refusal {
             reason::QUOTA_EXCEEDED,
             format!("{source}: delete objects whose results are not needed, or ask for a larger quota of the store"),
         ),
-        ErrorClass::Infrastructure => Refusal::new(
-            reason::STORE_UNAVAILABLE,
-            format!("{source}: it is tried again by itself; look at the pod of edgeyard-store"),
-        ),
+        ErrorClass::Infrastructure => {
+            let what = match source {
+                ClientError::Unreachable { url, .. } => format!("the store at {url} gives no answer"),
+                ClientError::Unavailable { url, status, message, .. } => {
+                    format!("the store at {url} is not well: {status}: {message}")
+                }
+                other => other.to_string(),
+            };
+            let advice = "it is tried again by itself; if it lasts, look at the pod of edgeyard-store";
+            Refusal::new(reason::STORE_UNAVAILABLE, format!("{what}: {advice}"))
+        }
         ErrorClass::BadInput | ErrorClass::Superseded => Refusal::new("StoreRefused", source.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16, message: &str) -> Error {
+        let status = kube::core::Status::failure(message, "Forbidden").with_code(code);
+        Error::api("create Job vision/j", kube::Error::Api(status.boxed()))
+    }
+
+    #[test]
+    fn a_quota_and_an_admission_rule_are_told_apart() {
+        let quota = explain(&refused(403, "jobs.batch \"j\" is forbidden: exceeded quota: q")).unwrap();
+        assert_eq!(quota.reason, reason::QUOTA_EXCEEDED);
+        assert!(quota.message.contains("create Job vision/j") && quota.message.contains("raise"), "{quota}");
+        assert_eq!(explain(&refused(403, "violates PodSecurity")).unwrap().reason, NOT_ADMITTED);
+        assert_eq!(explain(&refused(500, "etcd")), None, "it passes by itself");
+    }
+
+    #[test]
+    fn a_full_store_and_a_store_that_is_away_are_told_apart() {
+        let answer = |status, reason: &str| ClientError::Refused {
+            action: "store x".into(),
+            status,
+            reason: reason.into(),
+            message: "m".into(),
+        };
+        assert_eq!(store(&answer(507, "QuotaExceeded")).reason, reason::QUOTA_EXCEEDED);
+        let away = ClientError::Unavailable {
+            action: "read x".into(),
+            url: "https://store".into(),
+            waited: std::time::Duration::from_secs(5),
+            status: 503,
+            message: "starting".into(),
+        };
+        let told = store(&away);
+        assert_eq!(told.reason, reason::STORE_UNAVAILABLE);
+        assert!(told.message.contains("https://store") && told.message.contains("by itself"), "{told}");
     }
 }

@@ -221,7 +221,11 @@ fn outcome(plan: &Optimization, artifacts: &[Task]) -> Option<End> {
     let verified = total - bad.len();
     Some(match (verified, bad.len()) {
         (0, _) => {
-            End::Failed(Refusal::new(reason::NO_ARTIFACT_VERIFIED, format!("0 of {total} verified: {}", listed())))
+            // A single cause is more useful to programs than the general word.
+            let cause = &bad[0].1.reason;
+            let same = bad.iter().all(|(_, why)| why.reason == *cause);
+            let word = if same { cause.as_str() } else { reason::NO_ARTIFACT_VERIFIED };
+            End::Failed(Refusal::new(word, format!("0 of {total} verified: {}", listed())))
         }
         (_, 0) => {
             End::Complete { reason: reason::ARTIFACTS_VERIFIED, message: format!("{verified} of {total} verified") }
@@ -342,6 +346,15 @@ mod tests {
         let world = seen(Task::done(), tasks);
         assert!(matches!(&next(&accept, &world)[..], [Action::End(End::Complete { reason, message })]
             if *reason == "ArtifactsPartlyVerified" && message.contains("int8/ort-x86: Test: because")));
+        let failed = |word: &str| Task { settled: Some(Settled::Failed(Refusal::new(word, "m"))), ..Task::default() };
+        let one_cause = seen(Task::done(), vec![failed("UnsupportedOperator"); 4]);
+        assert!(
+            matches!(&next(&accept, &one_cause)[..], [Action::End(End::Failed(why))] if why.reason == "UnsupportedOperator")
+        );
+        let two_causes = seen(Task::done(), [vec![failed("A"); 3], vec![failed("B")]].concat());
+        assert!(
+            matches!(&next(&accept, &two_causes)[..], [Action::End(End::Failed(why))] if why.reason == "NoArtifactVerified")
+        );
         let strict = Optimization { all_or_nothing: true, ..accept };
         assert!(
             matches!(&next(&strict, &world)[..], [Action::End(End::Failed(why))] if why.reason == "ArtifactsFailed")
