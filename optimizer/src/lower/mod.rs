@@ -108,7 +108,7 @@ pub fn to_tflite(graph: &Graph, mode: Mode, ranges: Option<&Ranges>) -> Result<L
     }
     let moved = draft.ops.iter().filter(|op| op.op == edgeyard_tflite::BuiltinOp::TRANSPOSE).count();
     if moved > 0 {
-        notes.push(format!("{moved} transposes remain between the orders of ONNX and TFLite"));
+        notes.push(format!("transposes left between the orders of ONNX and TFLite: {moved}"));
     }
     let bytes = emit::emit(&draft).map_err(LowerError::Write)?;
     Ok(Lowered { bytes, notes })

@@ -1,6 +1,6 @@
 //! Reductions along axes.
 
-use edgeyard_tflite::{BuiltinOp, op_options as opt};
+use edgeyard_tflite::{BuiltinOp, TensorType, op_options as opt};
 
 use super::super::LowerError;
 use super::super::layout::{Layout, Stored, stored_shape};
@@ -31,6 +31,37 @@ pub(super) fn reduce(walk: &mut Walk<'_>, op: BuiltinOp) -> Result<(), LowerErro
     axes.sort_unstable();
     axes.dedup();
     along(walk, op, &x, &axes, keep)
+}
+
+/// `ArgMax` and `ArgMin`.
+pub(super) fn arg(walk: &mut Walk<'_>, op: BuiltinOp) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let rank = x.dims.len();
+    let axis = super::axis(walk, walk.node().int("axis", 0), rank)?;
+    if walk.node().int("select_last_index", 0) != 0 {
+        return Err(walk.refuse("it selects the last index", "TFLite gives the first of equal values"));
+    }
+    let mut layout = x.axes_with([axis]).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
+    let input = x.in_axes(&mut walk.draft, walk.at, &layout);
+    let position = layout.iter().position(|at| *at == Some(axis)).expect("the layout shows the axis");
+    layout.remove(position);
+    let mut dims = x.dims.clone();
+    if walk.node().int("keepdims", 1) != 0 {
+        dims[axis] = 1;
+    } else {
+        dims.remove(axis);
+        layout = layout.into_iter().map(|at| at.map(|at| if at > axis { at - 1 } else { at })).collect();
+    }
+    let position = walk.draft.ints(&[position]);
+    let shape = stored_shape(&dims, &layout);
+    let output = if op == BuiltinOp::ARG_MAX {
+        walk.emit(op, opt::ArgMax { output_type: TensorType::Int64 }, &[input, position], &shape)
+    } else {
+        walk.emit(op, opt::ArgMin { output_type: TensorType::Int64 }, &[input, position], &shape)
+    };
+    walk.draft.tensors[output].dtype = TensorType::Int64;
+    walk.define(output, dims, layout);
+    Ok(())
 }
 
 fn along(walk: &mut Walk<'_>, op: BuiltinOp, x: &Stored, axes: &[usize], keep: bool) -> Result<(), LowerError> {

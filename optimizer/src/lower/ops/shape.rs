@@ -164,6 +164,32 @@ pub(super) fn concat(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     Ok(())
 }
 
+/// `Tile` with constant repeats.
+pub(super) fn tile(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let rank = x.dims.len();
+    let repeats: Vec<usize> = walk
+        .integers(1, "repeats")?
+        .unwrap_or_default()
+        .iter()
+        .map(|&count| usize::try_from(count).unwrap_or(0))
+        .collect();
+    if repeats.len() != rank || repeats.contains(&0) {
+        return Err(walk.refuse(format!("its repeats {repeats:?} do not fit its input"), "repair the model"));
+    }
+    let needed = (0..rank).filter(|&axis| repeats[axis] != 1);
+    let axes = x.axes_with(needed).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
+    let input = x.in_axes(&mut walk.draft, walk.at, &axes);
+    let counts: Vec<usize> = axes.iter().map(|axis| axis.map_or(1, |axis| repeats[axis])).collect();
+    let counts = walk.draft.ints(&counts);
+    let dims: Vec<usize> = x.dims.iter().zip(&repeats).map(|(dim, count)| dim * count).collect();
+    let shape = stored_shape(&dims, &axes);
+    let output = walk.emit(BuiltinOp::TILE, Options::Empty(51), &[input, counts], &shape);
+    walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
+    walk.define(output, dims, axes);
+    Ok(())
+}
+
 /// `Pad`.
 pub(super) fn pad(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.operand(0)?;

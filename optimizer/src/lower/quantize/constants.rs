@@ -1,9 +1,10 @@
-//! Weights, biases and other constants in int8. Weights are symmetric in [-127, 127]: per output channel for
-//! convolutions, per tensor for matrix products (TensorFlow Lite Micro takes nothing else). Biases are 32-bit in the
-//! scale of the accumulator.
+//! Weights, biases and other constants in int8. Weights are symmetric in [-127, 127], with a scale per output channel;
+//! for microcontrollers, matrix products have one scale, since not every build of TensorFlow Lite Micro takes more.
+//! Biases are 32-bit in the scale of the accumulator.
 
 use edgeyard_tflite::{BuiltinOp, Quantization};
 
+use super::super::Int8Io;
 use super::super::draft::{Draft, TensorId, Value};
 use super::{Affine, bounds};
 
@@ -15,25 +16,25 @@ struct Roles {
     channel: Option<usize>,
 }
 
-fn roles(op: BuiltinOp) -> Option<Roles> {
+fn roles(op: BuiltinOp, io: Int8Io) -> Option<Roles> {
     let (input, weights, bias, channel) = match op {
         BuiltinOp::CONV_2D => (0, 1, 2, Some(0)),
         BuiltinOp::DEPTHWISE_CONV_2D => (0, 1, 2, Some(3)),
         BuiltinOp::TRANSPOSE_CONV => (2, 1, 3, Some(0)),
-        BuiltinOp::FULLY_CONNECTED => (0, 1, 2, None),
+        BuiltinOp::FULLY_CONNECTED => (0, 1, 2, (io == Int8Io::Float).then_some(0)),
         _ => return None,
     };
     Some(Roles { input, weights, bias, channel })
 }
 
 /// Replaces every float constant by integers.
-pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>]) {
+pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>], io: Int8Io) {
     for at in 0..draft.ops.len() {
         let op = draft.ops[at].clone();
         if op.outputs.iter().all(|&tensor| draft.tensors[tensor].keeps_float) {
             continue;
         }
-        let Some(roles) = roles(op.op) else {
+        let Some(roles) = roles(op.op, io) else {
             for (position, tensor) in op.inputs.iter().enumerate().filter_map(|(at, tensor)| Some((at, (*tensor)?))) {
                 operand(draft, at, position, parameters.get(tensor).copied().flatten());
             }

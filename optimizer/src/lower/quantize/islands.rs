@@ -42,8 +42,11 @@ pub(super) fn surround(draft: &mut Draft) -> BTreeSet<String> {
         }
         let node = op.node;
         let mut back = Vec::new();
-        for output in op.outputs.iter_mut().filter(|output| !draft.tensors[**output].keeps_float) {
+        for output in &mut op.outputs {
             let outside = *output;
+            if draft.tensors[outside].keeps_float {
+                continue;
+            }
             *output = float_twin(draft, outside);
             draft.tensors[*output].keeps_float = true;
             floats.insert(outside, *output);

@@ -73,10 +73,17 @@ pub(super) fn quantize(
         notes.push(format!("{kept}: computed in float32, for want of int8 kernels"));
         drop_dead(draft);
     }
+    let wide = draft.ops.iter().find(|op| draft.tensors[op.outputs[0]].dtype == TensorType::Int64);
+    if let Some(op) = wide
+        && io == Int8Io::Int8
+    {
+        let why = "it gives 64-bit integers";
+        return Err(refusal(graph, op.node, why, "leave it out of the model and do it on the result"));
+    }
     groups::insert_requantization(draft);
     let parameters = groups::parameters(graph, draft, ranges)?;
     groups::drop_needless_requantization(draft, &parameters);
-    constants::quantize(draft, &parameters);
+    constants::quantize(draft, &parameters, io);
     for (tensor, affine) in parameters.iter().enumerate() {
         let slot = &mut draft.tensors[tensor];
         if let Some(affine) = affine
