@@ -1,9 +1,11 @@
 //! One emulated device: load a model, stream inferences, ask for memory.
 
 use super::frame::{self, Fields, Frame, reply, request};
+use super::mix::{Counter, InstructionMix};
 use super::process::{Link, Process};
 use super::{CortexMError, Fault, Limits, Machine, MemoryUse, ModelInfo};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the watchdog waits for one answer unless told otherwise.
@@ -44,10 +46,25 @@ impl Emulator {
 
     /// As [`Emulator::start_with`], over a link of choice.
     pub fn start_over(machine: &Machine, link: Link, patience: Duration) -> Result<Self, CortexMError> {
+        Self::open(machine, link, patience, None)
+    }
+
+    /// As [`Emulator::start`], with the plugin (`libedgeyard_instruction_mix.so`) counting along; see [`Emulator::finish`].
+    pub fn start_counting(machine: &Machine, plugin: &Path) -> Result<Self, CortexMError> {
+        Self::open(machine, Link::Streams, PATIENCE, Some(Counter::new(plugin.to_owned())?))
+    }
+
+    /// Ends the device and returns what the plugin counted, if one did.
+    pub fn finish(self) -> Result<Option<InstructionMix>, CortexMError> {
+        self.process.finish()
+    }
+
+    fn open(machine: &Machine, link: Link, patience: Duration, counter: Option<Counter>) -> Result<Self, CortexMError> {
         if machine.icount_shift != 6 {
             return Err(CortexMError::IcountShift { shift: machine.icount_shift });
         }
-        let mut emulator = Emulator { process: Process::start(machine, link)?, patience, room: (0, 0), model: None };
+        let mut emulator =
+            Emulator { process: Process::start(machine, link, counter)?, patience, room: (0, 0), model: None };
         let hello = emulator.exchange(request::HELLO, &[], reply::HELLO, "start")?;
         let mut f = Fields(&hello);
         let found = f.text()?;

@@ -76,6 +76,16 @@ pub enum CortexMError {
         /// Bytes wanted.
         want: usize,
     },
+    /// The firmware's counter and the plugin differ: no count of this run can be trusted.
+    #[error(
+        "the firmware counted {timer} instructions for an operator and the plugin {plugin}: the counts are invalid"
+    )]
+    CountsDisagree {
+        /// By the machine's timer.
+        timer: u64,
+        /// By the plugin.
+        plugin: u64,
+    },
     /// Nothing was loaded yet.
     #[error("no model is loaded on the device")]
     NothingLoaded,

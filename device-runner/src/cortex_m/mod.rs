@@ -6,6 +6,7 @@ mod emulator;
 mod error;
 mod frame;
 mod limits;
+mod mix;
 mod model;
 mod process;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 pub use emulator::{Emulator, Inference};
 pub use error::{CortexMError, Fault};
 pub use limits::{Limits, MemoryUse};
+pub use mix::InstructionMix;
 pub use model::{DType, ModelInfo, TensorInfo};
 pub use process::Link;
 

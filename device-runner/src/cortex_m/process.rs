@@ -2,6 +2,7 @@
 //! of their own, so that a guest that hangs can block neither the caller nor the watchdog.
 
 use super::frame::{self, Frame};
+use super::mix::{Counter, InstructionMix};
 use super::{CortexMError, Machine};
 use std::io::{self, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -30,18 +31,22 @@ pub struct Process {
     requests: Option<Sender<Vec<u8>>>,
     replies: Receiver<io::Result<Frame>>,
     console: Arc<Mutex<Vec<u8>>>,
+    counter: Option<Counter>,
 }
 
 impl Process {
     /// Starts QEMU with the machine's firmware.
-    pub fn start(machine: &Machine, link: Link) -> Result<Self, CortexMError> {
+    pub fn start(machine: &Machine, link: Link, counter: Option<Counter>) -> Result<Self, CortexMError> {
         check_version(machine)?;
         if !machine.firmware.is_file() {
             return Err(CortexMError::FirmwareMissing { path: machine.firmware.clone() });
         }
-        let mut child = command(machine, link)
-            .spawn()
-            .map_err(|source| CortexMError::QemuMissing { path: machine.qemu.clone(), source })?;
+        let mut command = command(machine, link);
+        if let Some(counter) = &counter {
+            command.arg("-plugin").arg(counter.argument());
+        }
+        let mut child =
+            command.spawn().map_err(|source| CortexMError::QemuMissing { path: machine.qemu.clone(), source })?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(CortexMError::Protocol("QEMU has no pipes"));
@@ -53,7 +58,7 @@ impl Process {
         std::thread::spawn(move || receive(stdout, inbox));
         let kept = Arc::clone(&console);
         std::thread::spawn(move || keep(stderr, &kept));
-        Ok(Process { child, requests: Some(requests), replies, console })
+        Ok(Process { child, requests: Some(requests), replies, console, counter })
     }
 
     /// Queues bytes for the guest.
@@ -78,6 +83,14 @@ impl Process {
                 Err(CortexMError::Hang { after: patience, doing })
             }
         }
+    }
+
+    /// Lets the guest end by itself and returns what a plugin counted, if there is one.
+    pub fn finish(mut self) -> Result<Option<InstructionMix>, CortexMError> {
+        self.requests = None;
+        while self.replies.recv().is_ok() {}
+        self.child.wait()?;
+        self.counter.as_ref().map(Counter::read).transpose()
     }
 
     /// The last lines of the console.

@@ -81,6 +81,44 @@ fn the_serial_port_gives_the_same_outputs_and_counts() {
     }
 }
 
+/// The plugin beside the firmware, or one built now: it needs nothing but std.
+fn plugin(folder: &Path) -> PathBuf {
+    const FILE: &str = "libedgeyard_instruction_mix.so";
+    let built = PathBuf::from(std::env::var_os("EDGEYARD_FIRMWARE_DIR").unwrap()).join(FILE);
+    if built.is_file() {
+        return built;
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hardware-lab/firmware/plugin/Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let ran = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "plugin: {}", String::from_utf8_lossy(&ran.stderr));
+    folder.join("release").join(FILE)
+}
+
+/// Two counters that know nothing of each other: the machine's timer and QEMU's plugin interface.
+#[test]
+fn the_plugin_confirms_every_count_to_the_digit() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(folder.path(), &["--seed", "17", "--count", "22", "--trials", "1"]);
+    let plugin = plugin(folder.path());
+    for machine in machines() {
+        let mut emulator = Emulator::start_counting(&machine, &plugin).unwrap();
+        let mut all: Vec<Inference> = cases.iter().flat_map(|c| run(&mut emulator, c)).collect();
+        let mix = emulator.finish().unwrap().unwrap();
+        mix.confirm(&all).unwrap_or_else(|e| panic!("{}: {e}", machine.name));
+        assert_eq!(mix.kinds.values().sum::<u64>(), mix.instructions);
+        assert!(mix.kinds["load"] > 0 && mix.kinds["multiply"] > 0);
+        all[0].per_op[0] += 1;
+        assert!(matches!(mix.confirm(&all), Err(CortexMError::CountsDisagree { .. })));
+    }
+}
+
 /// The number of emulators at once is past the processors of any small machine: each gets a share only.
 #[test]
 fn counts_repeat_to_the_digit_whatever_else_the_host_does() {

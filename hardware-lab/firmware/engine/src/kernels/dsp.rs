@@ -195,8 +195,8 @@ pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &
         let left = (x * w.stride_w) as isize - w.pad_w;
         let inside = left >= 0 && left as usize + w.k_w <= w.in_w;
         // Lines of the window are expanded from the image itself if groups of four never cross from one to the next.
-        let lines = whole && inside && (w.k_w * count) % 4 == 0;
-        if !lines && count % 4 != 0 {
+        let lines = whole && inside && (w.k_w * count).is_multiple_of(4);
+        if !lines && !count.is_multiple_of(4) {
             windows.gather(n, buffer);
             // SAFETY: `product` gives a place with room for a row.
             unsafe { sink.expand(buffer) };
@@ -239,7 +239,7 @@ pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &
 /// The loops read weights in fours, so that the last row may read past its end.
 fn can(rows: &Rows<'_>) -> bool {
     let whole = rows.weights.len() == rows.length * rows.channels.len() && rows.length > 0;
-    whole && rows.finish.plain && (rows.length % 4 == 0 || rows.slack >= 3)
+    whole && rows.finish.plain && (rows.length.is_multiple_of(4) || rows.slack >= 3)
 }
 
 /// Multiplies row after row, four at a time where there are four; false if nothing was done for want of scratch.

@@ -33,7 +33,7 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     let window = Window::new(p, input.1, output.1, &options)?;
     let (group_c, out_c) = (group_c as usize, out_c as usize);
     let groups = window.in_c / group_c;
-    if groups * group_c != window.in_c || out_c != window.out_c || out_c % groups != 0 {
+    if groups * group_c != window.in_c || out_c != window.out_c || !out_c.is_multiple_of(groups) {
         return Err(p.unsupported("weights whose channels do not divide those of input and output"));
     }
     let length = window.taps() * group_c;

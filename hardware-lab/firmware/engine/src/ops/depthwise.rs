@@ -31,7 +31,7 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     };
     let window = Window::new(p, input.1, output.1, &options)?;
     let out_c = out_c as usize;
-    if out_c != window.out_c || out_c % window.in_c != 0 {
+    if out_c != window.out_c || !out_c.is_multiple_of(window.in_c) {
         return Err(p.unsupported("output channels that are no multiple of the input channels"));
     }
     let sum = |c: usize| channels::sum(bytes, (0..window.taps()).map(|t| t * out_c + c));

@@ -104,9 +104,10 @@ impl Pad {
         let mut index = [0; RANK];
         for line in x.chunks_exact(*row as usize) {
             let mut start = 0;
-            for i in 0..rank {
-                let position = if i + 1 < rank { index[i] } else { 0 } + self.before[i] as usize;
-                start = start * output.shape.dims()[i] as usize + position;
+            // The index stays 0 along the last dimension, of which a line is all.
+            let places = index.iter().zip(self.before).zip(output.shape.dims());
+            for ((at, before), size) in places.take(rank) {
+                start = start * *size as usize + at + before as usize;
             }
             if let Some(to) = out.get_mut(start..start + line.len()) {
                 to.copy_from_slice(line);
