@@ -47,7 +47,8 @@ pub async fn run(client: Client, namespace: &str, args: &Args) -> Result<()> {
     stop_operator(&client, namespace, Duration::from_secs(60)).await?;
     for lease in Api::<DeviceLease>::all(client.clone()).list(&ListParams::default()).await? {
         if lease.finalizers().iter().any(|finalizer| finalizer == RELEASE_DEVICE) {
-            let rest: Vec<_> = lease.finalizers().iter().filter(|finalizer| *finalizer != RELEASE_DEVICE).cloned().collect();
+            let rest: Vec<_> =
+                lease.finalizers().iter().filter(|finalizer| *finalizer != RELEASE_DEVICE).cloned().collect();
             merge(&client, &lease, json!({"metadata": {"finalizers": rest}})).await?;
         }
     }
@@ -80,7 +81,8 @@ async fn suspend(client: &Client) -> Result<()> {
 }
 
 fn ended(conditions: Option<&[Condition]>) -> bool {
-    conditions.is_some_and(|all| all.iter().any(|c| [COMPLETE, FAILED].contains(&c.type_.as_str()) && c.status == "True"))
+    conditions
+        .is_some_and(|all| all.iter().any(|c| [COMPLETE, FAILED].contains(&c.type_.as_str()) && c.status == "True"))
 }
 
 /// Whether no device is leased any more, before the time is over.

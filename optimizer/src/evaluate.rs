@@ -368,8 +368,7 @@ mod tests {
     #[test]
     fn cancelling_and_failing_end_the_work() {
         let samples = Samples::Synthetic { shape: &[4], count: 1000 };
-        let cancelled =
-            compare(&with(0.0), &with(0.0), &samples, &mut |done, _| done < 64);
+        let cancelled = compare(&with(0.0), &with(0.0), &samples, &mut |done, _| done < 64);
         assert!(matches!(cancelled, Err(EvaluationError::Cancelled)));
         let broken = |_: &mut dyn FnMut(&mut dyn Runner)| Err(RuntimeError::Interface("no".to_owned()));
         let failed = compare(&with(0.0), &broken, &samples, &mut |_, _| true);

@@ -132,10 +132,8 @@ pub(super) fn hard_sigmoid(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let (alpha, beta) = (walk.node().float("alpha", 0.2), walk.node().float("beta", 0.5));
     let x = walk.operand(0)?;
     let shape = walk.draft.tensors[x.tensor].shape.clone();
-    let (alpha, beta) = (
-        walk.draft.constant(&[1], Value::F32(vec![alpha])),
-        walk.draft.constant(&[1], Value::F32(vec![beta])),
-    );
+    let (alpha, beta) =
+        (walk.draft.constant(&[1], Value::F32(vec![alpha])), walk.draft.constant(&[1], Value::F32(vec![beta])));
     let scaled = walk.emit_inner(BuiltinOp::MUL, opt::Mul::default(), &[x.tensor, alpha], &shape);
     let shifted = walk.emit_inner(BuiltinOp::ADD, elementwise::add_options(), &[scaled, beta], &shape);
     let output = clamped(walk, &Stored { tensor: shifted, ..x }, 0.0, 1.0);
