@@ -297,10 +297,7 @@ impl<'a> Work<'a> {
         let Request { name, variant, target, passes, .. } = self.request;
         let report = Report {
             schema_version: REPORT_VERSION.to_owned(),
-            metadata: ReportMetadata {
-                name: name.clone(),
-                generator: crate::GENERATOR.to_owned(),
-            },
+            metadata: ReportMetadata { name: name.clone(), generator: crate::GENERATOR.to_owned() },
             result: ReportResult::Optimize(Box::new(Optimized {
                 variant: variant.clone(),
                 target: target.clone(),

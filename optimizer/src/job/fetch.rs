@@ -114,7 +114,11 @@ pub struct Limits {
 }
 
 /// Brings an input to `to`; gives its digest and size.
-pub async fn fetch(from: &ImportFrom, to: &Path, limits: Limits) -> Result<(edgeyard_artifact::Digest, u64), FetchError> {
+pub async fn fetch(
+    from: &ImportFrom,
+    to: &Path,
+    limits: Limits,
+) -> Result<(edgeyard_artifact::Digest, u64), FetchError> {
     match from {
         ImportFrom::Path(path) => copy(Path::new(path), to, limits).await,
         ImportFrom::Uri(uri) => {
@@ -279,7 +283,8 @@ async fn download_s3(url: &Url, to: &Path, limits: Limits) -> Result<(edgeyard_a
         }
     }
     let client = client(limits.allow_private).map_err(|problem| invalid(&place, problem))?;
-    let path = object_store::path::Path::from_url_path(url.path()).map_err(|error| invalid(&place, error.to_string()))?;
+    let path =
+        object_store::path::Path::from_url_path(url.path()).map_err(|error| invalid(&place, error.to_string()))?;
     let store = AmazonS3Builder::from_env()
         .with_url(url.as_str())
         .with_http_connector(Checked(client))
@@ -292,8 +297,10 @@ async fn download_s3(url: &Url, to: &Path, limits: Limits) -> Result<(edgeyard_a
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             FetchError::Denied { place: place.clone(), problem: error.to_string() }
         }
-        _ => private(&error)
-            .map_or_else(|| FetchError::Unreachable { place: place.clone(), problem: super::explain(&error) }, FetchError::Private),
+        _ => private(&error).map_or_else(
+            || FetchError::Unreachable { place: place.clone(), problem: super::explain(&error) },
+            FetchError::Private,
+        ),
     };
     let object = store.get(&path).await.map_err(failed)?;
     if object.meta.size > limits.max_bytes {
@@ -356,8 +363,13 @@ mod tests {
     #[tokio::test]
     async fn private_addresses_are_refused_by_number_and_by_name() {
         let limits = Limits { allow_private: false, max_bytes: 100 };
-        let uris =
-            ["https://127.0.0.1/m", "https://[::1]/m", "https://169.254.169.254/latest", "https://localhost:1/m", "https://0x7f000001/m"];
+        let uris = [
+            "https://127.0.0.1/m",
+            "https://[::1]/m",
+            "https://169.254.169.254/latest",
+            "https://localhost:1/m",
+            "https://0x7f000001/m",
+        ];
         for uri in uris {
             let error = fails(uri, limits).await;
             assert!(matches!(error, FetchError::Private(_)), "{uri}: {error}");

@@ -60,7 +60,8 @@ async fn make(job: &Job, work: Optimize, cancelled: Arc<AtomicBool>) -> Result<E
     };
     let stored = job.client.put_blob(&job.identity.namespace, artifact, &made.artifact.media_type).await;
     stored.map_err(|error| End::store(&error))?;
-    let message = format!("{} bytes, {:?} in {}", made.artifact.size_bytes, made.verification.level, made.verification.runtime);
+    let message =
+        format!("{} bytes, {:?} in {}", made.artifact.size_bytes, made.verification.level, made.verification.runtime);
     let digest = job.report(&report).await?;
     Ok(match broken_constraint {
         None => End::succeeded(digest, message),

@@ -3,7 +3,9 @@
 
 use std::sync::OnceLock;
 
-use edgefirst_tflite::litert::{CompiledModel, Environment, HwAccelerators, Model, Options, RankedTensorType, TensorBuffer};
+use edgefirst_tflite::litert::{
+    CompiledModel, Environment, HwAccelerators, Model, Options, RankedTensorType, TensorBuffer,
+};
 use edgefirst_tflite::{Error, Library};
 
 use super::{LITERT_VARIABLE, Row, Runner, RuntimeError};
@@ -46,7 +48,8 @@ impl LiteRt {
     pub fn describe(&self) -> String {
         let path = std::env::var(LITERT_VARIABLE).unwrap_or_default();
         let real = fs_err::canonicalize(&path).unwrap_or_default();
-        let folder = real.components().filter_map(|part| part.as_os_str().to_str()?.strip_prefix("litert-")).next_back();
+        let folder =
+            real.components().filter_map(|part| part.as_os_str().to_str()?.strip_prefix("litert-")).next_back();
         match folder.map(str::to_owned).or_else(|| std::env::var(VERSION_VARIABLE).ok()) {
             Some(version) => format!("{NAME} {version}"),
             None => NAME.to_owned(),
@@ -74,9 +77,7 @@ impl LiteRt {
         }
         let shape = shape(&model.input_tensor_type(ONLY, ONLY).map_err(refused)?, "input")?;
         if shape.first() != Some(&1) || &shape[1..] != sample {
-            return Err(RuntimeError::Interface(format!(
-                "its input has the shape {shape:?}, a sample has {sample:?}"
-            )));
+            return Err(RuntimeError::Interface(format!("its input has the shape {shape:?}, a sample has {sample:?}")));
         }
         let compiled = CompiledModel::create(&environment, &model, &options).map_err(refused)?;
         let input = compiled.create_input_buffer(ONLY, ONLY).map_err(refused)?;
