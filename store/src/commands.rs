@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use edgeyard_artifact::{digest_of, grant};
 use tokio::net::TcpListener;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::api::{self, App, ProgressBoard};
 use crate::args::{Arguments, Command, Data, Serve};
@@ -133,6 +133,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         metrics: Metrics::new(),
         clock: system_clock(),
         publishing: RwLock::new(()),
+        uploads: Semaphore::new(api::UPLOADS),
     });
     let every = Duration::from_secs(arguments.sweep_interval_seconds);
     let grace = Duration::from_secs(arguments.sweep_grace_seconds);

@@ -17,8 +17,10 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt as _};
 
-/// Pieces in which large blobs are written; S3 wants at least 5 MiB.
-const PART: usize = 8 << 20;
+/// Pieces in which blobs are written to a folder.
+const LOCAL_PART: usize = 1 << 20;
+/// And to S3, which wants at least 5 MiB and takes 10,000 of them: blobs of up to 80 GiB.
+const S3_PART: usize = 8 << 20;
 const BLOBS: &str = "blobs/sha256";
 
 /// Where all bytes are.
@@ -196,7 +198,8 @@ impl BlobUpload {
     pub async fn push(&mut self, piece: &[u8]) -> object_store::Result<()> {
         self.hasher.update(piece);
         self.buffer.extend_from_slice(piece);
-        if self.buffer.len() >= PART {
+        let part = if self.storage.root.is_some() { LOCAL_PART } else { S3_PART };
+        if self.buffer.len() >= part {
             self.flush().await?;
         }
         Ok(())

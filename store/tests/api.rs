@@ -25,6 +25,8 @@ async fn a_blob_goes_in_and_comes_out_in_memory_and_as_a_file() {
     let expected = Descriptor { digest, size_bytes: model.len() as u64, media_type: "application/vnd.onnx".into() };
     assert_eq!(made, expected);
     assert!(client.has_blob("vision", &digest).await.unwrap());
+    assert_eq!(client.blob_size("vision", &digest).await.unwrap(), Some(model.len() as u64));
+    assert_eq!(client.blob_size("speech", &digest).await.unwrap(), None);
     assert_eq!(client.get_blob("vision", &digest).await.unwrap(), model);
     let copy = folder.path().join("copy.onnx");
     assert_eq!(client.get_blob_to_file("vision", &digest, &copy).await.unwrap(), model.len() as u64);
@@ -281,6 +283,12 @@ async fn pins_check_their_body() {
     let store = TestStore::start().await;
     let client = store.client();
     client.pin("vision", "mo-1", &[digest_of("x")]).await.unwrap();
+    client.pin("speech", "mo-2", &[]).await.unwrap();
+    let owners = client.list_pins().await.unwrap().items;
+    let owners: Vec<_> = owners.iter().map(|pin| (pin.namespace.as_str(), pin.owner.as_str())).collect();
+    assert_eq!(owners, [("speech", "mo-2"), ("vision", "mo-1")]);
+    let pod = store.grant(&store.claims("vision", "run"));
+    assert_eq!(reason(pod.list_pins().await), refused(403, "Forbidden"));
     client.unpin("vision", "mo-1").await.unwrap();
     client.unpin("vision", "mo-1").await.unwrap();
     let http = http();

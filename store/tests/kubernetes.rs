@@ -132,6 +132,7 @@ async fn every_kind_of_request_asks_for_its_own_right_and_a_no_is_not_remembered
     assert_eq!(reason(alice.pin("vision", "o", &[]).await), forbidden);
     assert_eq!(reason(alice.unpin("vision", "o").await), forbidden);
     assert_eq!(reason(alice.usage("vision").await), forbidden);
+    assert_eq!(reason(alice.list_pins().await), forbidden);
     let expected = [
         "token alice",
         "list results in speech",
@@ -145,6 +146,7 @@ async fn every_kind_of_request_asks_for_its_own_right_and_a_no_is_not_remembered
         "update blobs in vision",
         "delete blobs in vision",
         "list blobs in vision",
+        "list blobs in ",
     ];
     assert_eq!(asked(&cluster), expected);
 }

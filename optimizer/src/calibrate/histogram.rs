@@ -61,14 +61,21 @@ impl Histogram {
         self.width
     }
 
+    /// Between the two values nearest to that share, as numpy interpolates.
     fn quantile(&self, share: f64) -> f64 {
         let rank = share * self.total.saturating_sub(1) as f64;
+        let (low, high) = (self.ordered(rank.floor() as u64), self.ordered(rank.ceil() as u64));
+        low + (high - low) * rank.fract()
+    }
+
+    /// The value with so many below it, to the width of a bin.
+    fn ordered(&self, rank: u64) -> f64 {
         let mut below = 0u64;
         for (bin, count) in self.counts.iter().enumerate() {
-            if *count > 0 && (below + count) as f64 > rank {
+            if below + count > rank {
                 // Values are taken to lie evenly within a bin.
-                let inside = (rank - below as f64 + 0.5).max(0.0) / *count as f64;
-                return self.low + self.width * (bin as f64 + inside.min(1.0));
+                let inside = ((rank - below) as f64 + 0.5) / *count as f64;
+                return self.low + self.width * (bin as f64 + inside);
             }
             below += count;
         }

@@ -118,11 +118,10 @@ fn affine(graph: &mut Graph, index: usize) -> bool {
         "Sub" => Affine { scale: ones, shift: per_channel.iter().map(|value| -value).collect() },
         _ => return false,
     };
-    let value = value.to_owned();
-    // The producer must be the first input for `into_producer`.
+    // `into_producer` looks at the first input; what is swapped commutes.
     if swapped {
         graph.nodes[index].touch();
-        graph.nodes[index].inputs[0] = value;
+        graph.nodes[index].inputs.swap(0, 1);
     }
     into_producer(graph, index, &affine)
 }

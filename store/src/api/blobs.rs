@@ -40,6 +40,8 @@ pub(super) async fn put(
     if let Some(size) = announced.filter(|size| *size > room) {
         return Err(full(size));
     }
+    // Never closed, so this only waits.
+    let _turn = app.uploads.acquire().await.ok();
     let _counted = app.metrics.upload();
     let mut upload = app.storage.begin(expected);
     let mut pieces = body.into_data_stream();

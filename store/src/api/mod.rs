@@ -18,7 +18,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, put};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 pub use error::ApiError;
 pub use progress::ProgressBoard;
@@ -49,7 +49,12 @@ pub struct App {
     /// Taken for reading while a blob gets its name and its row, for writing while the sweep removes both: otherwise a
     /// blob could lose its file between the two.
     pub publishing: RwLock<()>,
+    /// Bounds the memory that uploads hold; see [`UPLOADS`].
+    pub uploads: Semaphore,
 }
+
+/// Uploads taken at the same time; others wait for their turn.
+pub const UPLOADS: usize = 16;
 
 impl App {
     fn now(&self) -> i64 {
@@ -59,6 +64,16 @@ impl App {
     /// Who calls, and whether they may; gives the lease that writes are fenced by.
     async fn admit(&self, headers: &HeaderMap, namespace: &str, right: Right) -> Result<Option<Fence>, ApiError> {
         names::check_namespace(namespace)?;
+        self.admit_anywhere(headers, namespace, right).await
+    }
+
+    /// As `admit`; an empty namespace stands for all of them.
+    async fn admit_anywhere(
+        &self,
+        headers: &HeaderMap,
+        namespace: &str,
+        right: Right,
+    ) -> Result<Option<Fence>, ApiError> {
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = self.authority.authenticate(header, self.now()).await?;
         self.authority.authorize(&caller, namespace, &right, self.now()).await
@@ -87,6 +102,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/usage", get(pins::usage));
     health_routes()
         .merge(page::routes())
+        .route("/v1/pins", get(pins::list))
         .nest("/v1/namespaces/{namespace}", v1)
         .fallback(|| async { ApiError::not_found("there is nothing at this path; the API is under /v1/namespaces") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use edgeyard_artifact::{Digest, Usage};
+use edgeyard_artifact::{Digest, PinList, Usage};
 use serde::Deserialize;
 
 use super::results::read_body;
@@ -45,6 +45,11 @@ pub(super) async fn delete(
     app.admit(&headers, &namespace, Right::Unpin).await?;
     app.index.change(vec![Change::Unpin { namespace, owner }]).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<PinList>, ApiError> {
+    app.admit_anywhere(&headers, "", Right::ListPins).await?;
+    Ok(Json(PinList { items: app.index.pin_owners()? }))
 }
 
 pub(super) async fn usage(

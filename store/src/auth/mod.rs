@@ -52,6 +52,8 @@ pub enum Right {
     Pin,
     /// Let them be swept.
     Unpin,
+    /// See who keeps blobs, in all namespaces.
+    ListPins,
     /// See what a namespace uses.
     SeeUsage,
 }
@@ -68,7 +70,7 @@ impl Right {
             Self::ListResults => ("list", "results"),
             Self::Pin => ("update", "blobs"),
             Self::Unpin => ("delete", "blobs"),
-            Self::SeeUsage => ("list", "blobs"),
+            Self::ListPins | Self::SeeUsage => ("list", "blobs"),
         }
     }
 }
@@ -130,7 +132,8 @@ impl Authority {
         }
     }
 
-    /// Whether the caller may do this in a namespace; gives the lease that a grant's writes are fenced by.
+    /// Whether the caller may do this in a namespace (in all of them if it is empty); gives the lease that a grant's
+    /// writes are fenced by.
     ///
     /// # Errors
     /// 403 when not, 503 when that cannot be found out.
@@ -158,7 +161,8 @@ impl Authority {
                 }
                 let who = user.username.as_deref().unwrap_or("the token's owner");
                 Err(ApiError::forbidden(format!(
-                    "{who} may not {verb} {resource} of group edgeyard.dev in namespace {namespace}: bind a Role that allows it"
+                    "{who} may not {verb} {resource} of group edgeyard.dev in {}: bind a Role that allows it",
+                    if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") }
                 )))
             }
         }
@@ -180,7 +184,7 @@ fn grant_allows(claims: &Claims, namespace: &str, right: &Right) -> Result<(), A
         | Right::WriteResult(uid, attempt)
         | Right::ReadProgress(uid, attempt)
         | Right::WriteProgress(uid, attempt) => own(uid, *attempt),
-        Right::ListResults | Right::Pin | Right::Unpin | Right::SeeUsage => false,
+        Right::ListResults | Right::Pin | Right::Unpin | Right::ListPins | Right::SeeUsage => false,
     };
     if allowed {
         return Ok(());

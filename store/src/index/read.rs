@@ -1,6 +1,6 @@
 //! Questions to the index.
 
-use edgeyard_artifact::{Digest, ResultEntry};
+use edgeyard_artifact::{Digest, PinOwner, ResultEntry};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Index, IndexError};
@@ -127,6 +127,18 @@ impl Index {
         self.read(|db| {
             db.prepare_cached("SELECT namespace, used FROM usage ORDER BY namespace")?
                 .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?
+                .collect()
+        })
+    }
+
+    /// Who has pinned blobs.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn pin_owners(&self) -> Result<Vec<PinOwner>, IndexError> {
+        self.read(|db| {
+            db.prepare_cached("SELECT namespace, owner FROM pins ORDER BY namespace, owner")?
+                .query_map([], |row| Ok(PinOwner { namespace: row.get(0)?, owner: row.get(1)? }))?
                 .collect()
         })
     }

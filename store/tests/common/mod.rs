@@ -16,7 +16,7 @@ use edgeyard_store::storage::Storage;
 use edgeyard_store::{Clock, server};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::{RwLock, oneshot};
+use tokio::sync::{RwLock, Semaphore, oneshot};
 
 pub const TOKEN: &str = "a static token of the tests";
 pub const START: i64 = 1_790_000_000_000;
@@ -69,6 +69,7 @@ impl TestStore {
             metrics: Metrics::new(),
             clock: clock(&time),
             publishing: RwLock::new(()),
+            uploads: Semaphore::new(api::UPLOADS),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,0 +1,197 @@
+//! Files that are damaged, hostile or something else: an error that says so, never a panic, never a huge allocation.
+
+use edgeyard_optimizer::ir::{Attribute, LoadError, Node, Tensor, load, load_file, wire::Writer};
+use edgeyard_optimizer::simplify::{Shapes, simplify};
+
+use super::support::{Builder, int, ints, mnist_model};
+
+fn refused(model: &[u8]) -> String {
+    load(model, None).unwrap_err().to_string()
+}
+
+#[test]
+fn a_model_cut_anywhere_is_an_error_or_whole() {
+    let whole = std::fs::read(mnist_model()).unwrap();
+    let mut truncated = 0;
+    for cut in (0..whole.len()).step_by(7) {
+        match load(&whole[..cut], None) {
+            Ok(_) => panic!("the first {cut} of {} bytes are no model", whole.len()),
+            Err(LoadError::Wire(error)) => {
+                assert!(error.to_string().starts_with("truncated at byte "), "{cut}: {error}");
+                truncated += 1;
+            }
+            Err(LoadError::NotOnnx(_) | LoadError::Invalid(_)) => {}
+            Err(error) => panic!("{cut}: {error}"),
+        }
+    }
+    assert!(truncated * 7 > whole.len() / 2, "most cuts fall inside the graph");
+}
+
+#[test]
+fn flipped_bytes_never_panic() {
+    let builder = Builder::new(13, &[1, 4, 8, 8])
+        .constant("w", Tensor::f32(&[4, 4, 3, 3], vec![0.5; 144]))
+        .constant("s", Tensor::i64(&[2], vec![1, -1]))
+        .node("Conv", &["x", "w"], "a", &[("pads", ints(&[1, 1, 1, 1])), ("strides", ints(&[2, 2]))])
+        .node("MaxPool", &["a"], "b", &[("kernel_shape", ints(&[2, 2]))])
+        .node("Reshape", &["b", "s"], "y", &[]);
+    let whole = builder.bytes();
+    for at in 0..whole.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= flip;
+            if let Ok(model) = load(&damaged, None) {
+                // What loads may still contradict itself: that is for the next step to say.
+                let _ = simplify(&model.graph, &Shapes::Fixed(Default::default()));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_model_is_named() {
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "it is empty"),
+        (b"hello, world", "does not start with an ONNX format version"),
+        (b"PK\x03\x04....", "zip archive"),
+        (b"\x1c\x00\x00\x00TFL3....", "TensorFlow Lite model"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"\x1f\x8b\x08....", "gzip"),
+    ];
+    for (data, says) in cases {
+        let error = refused(data);
+        assert!(error.starts_with("not an ONNX file: ") && error.contains(says), "{error}");
+    }
+    let mut only_version = Writer::default();
+    only_version.int(1, 8);
+    assert!(refused(&only_version.finish()).contains("no graph"));
+}
+
+#[test]
+fn contradictions_are_named() {
+    let relu = |builder: Builder| builder.node("Relu", &["x"], "y", &[]);
+    let base = || Builder::new(13, &[1, 4]);
+    let says = |builder: &Builder, text: &str| {
+        let error = refused(&builder.bytes());
+        assert!(error.contains(text), "{error}");
+    };
+    says(&base().node("Relu", &["nothing"], "y", &[]), "node Relu_y reads nothing, which nothing makes");
+    says(&base(), "output y is made by no node");
+    says(&relu(relu(base())), "tensor y is made twice");
+    says(
+        &base().node("Add", &["x", "b"], "a", &[]).node("Relu", &["a"], "b", &[]).node("Relu", &["b"], "y", &[]),
+        "cycle",
+    );
+    says(&relu(Builder::new(10, &[1, 4])), "opset 10; opsets 11 to 21 are");
+    let short = Tensor { dims: vec![1000, 1000], ..Tensor::f32(&[], vec![1.0]) };
+    says(&relu(base().constant("w", short)), "its shape says 1000000 elements, its data has 1");
+    let huge = Tensor { dims: vec![usize::MAX / 2, 7], ..Tensor::f32(&[], vec![1.0]) };
+    says(&relu(base().constant("w", huge)), "too many elements");
+}
+
+#[test]
+fn nodes_out_of_order_are_sorted() {
+    let mut builder = Builder::new(13, &[1, 4]).node("Relu", &["a"], "y", &[]).node("Neg", &["x"], "a", &[]);
+    builder.model.graph.nodes[1].name = "first".into();
+    let loaded = builder.loaded();
+    assert_eq!(loaded.graph.nodes[0].name, "first");
+}
+
+#[test]
+fn shapes_that_no_memory_holds_are_refused_before_they_are_made() {
+    let big = Tensor::i64(&[3], vec![1 << 20, 1 << 20, 1 << 20]);
+    let model = Builder::new(13, &[1, 1, 1]).constant("s", big).node("Expand", &["x", "s"], "y", &[]).loaded();
+    let error = simplify(&model.graph, &Shapes::Declared).unwrap_err().to_string();
+    assert!(error.contains("node Expand_y (Expand)") && error.contains("no memory holds"), "{error}");
+}
+
+#[test]
+fn kernels_that_do_not_fit_are_named_with_their_node() {
+    let model =
+        Builder::new(13, &[1, 2, 4, 4]).node("MaxPool", &["x"], "y", &[("kernel_shape", ints(&[9, 9]))]).loaded();
+    let error = simplify(&model.graph, &Shapes::Declared).unwrap_err().to_string();
+    assert!(error.contains("node MaxPool_y (MaxPool): a kernel that spans 9 does not fit"), "{error}");
+    for strides in [[0, 1], [-1, 1], [1, i64::MAX]] {
+        let attributes = [("kernel_shape", ints(&[2, 2])), ("strides", ints(&strides))];
+        let model = Builder::new(13, &[1, 2, 4, 4]).node("MaxPool", &["x"], "y", &attributes).loaded();
+        assert!(simplify(&model.graph, &Shapes::Declared).is_err());
+    }
+}
+
+/// A tensor whose data lies beside the model.
+fn external(location: &str, offset: u64, length: u64) -> Vec<u8> {
+    let entry = |key: &str, value: &str| {
+        let mut entry = Writer::default();
+        entry.bytes(1, key.as_bytes()).bytes(2, value.as_bytes());
+        entry.finish()
+    };
+    let mut tensor = Writer::default();
+    tensor.packed_ints(1, &[4]).int(2, 1).bytes(8, b"w");
+    tensor.bytes(13, &entry("location", location)).bytes(13, &entry("offset", &offset.to_string()));
+    tensor.bytes(13, &entry("length", &length.to_string())).int(14, 1);
+    let mut value = Writer::default();
+    value.bytes(1, b"y").bytes(2, &{
+        let mut kind = Writer::default();
+        let mut tensor = Writer::default();
+        tensor.int(1, 1);
+        kind.bytes(1, &tensor.finish());
+        kind.finish()
+    });
+    let mut graph = Writer::default();
+    graph.bytes(1, &Node::new("Neg", "n", &["w"], &["y"]).to_bytes()).bytes(5, &tensor.finish());
+    graph.bytes(12, &value.finish());
+    let mut opset = Writer::default();
+    opset.int(2, 13);
+    let mut model = Writer::default();
+    model.int(1, 8).bytes(7, &graph.finish()).bytes(8, &opset.finish());
+    model.finish()
+}
+
+#[test]
+fn external_data_is_read_from_below_the_model_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    let data: Vec<u8> = (0..24u8).collect();
+    std::fs::write(inside.join("w.bin"), &data).unwrap();
+    std::fs::write(folder.path().join("secret.bin"), &data).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret.bin"), inside.join("link.bin")).unwrap();
+    let path = inside.join("model.onnx");
+    let attempt = |location: &str, offset, length| {
+        std::fs::write(&path, external(location, offset, length)).unwrap();
+        load_file(&path).map(|model| model.graph.initializers["w"].to_bytes().unwrap())
+    };
+    assert_eq!(attempt("w.bin", 8, 16).unwrap(), &data[8..]);
+    for (location, offset, length, says) in [
+        ("../secret.bin", 0, 16, "relative path below"),
+        ("/etc/passwd", 0, 16, "relative path below"),
+        ("link.bin", 0, 16, "leads out"),
+        ("none.bin", 0, 16, "none.bin"),
+        ("w.bin", 9, 16, "the file has 24"),
+        ("w.bin", u64::MAX, 16, "the file has 24"),
+        ("w.bin", 0, 15, "the shape needs 16 bytes"),
+    ] {
+        let error = attempt(location, offset, length).unwrap_err().to_string();
+        assert!(error.contains(says), "{location}: {error}");
+    }
+    assert!(refused(&external("w.bin", 0, 16)).contains("one file"));
+}
+
+#[test]
+fn attributes_of_the_wrong_kind_do_not_panic() {
+    for value in
+        [int(-5), ints(&[]), ints(&[i64::MIN, i64::MAX]), Attribute::Float(f32::NAN), Attribute::String(vec![0xff])]
+    {
+        for op in
+            ["Concat", "Transpose", "Flatten", "ReduceMean", "Softmax", "Squeeze", "Split", "Gather", "Conv", "Gemm"]
+        {
+            for name in ["axis", "axes", "perm", "pads", "strides", "kernel_shape", "group", "transB"] {
+                let builder = Builder::new(11, &[1, 4, 4, 4])
+                    .constant("w", Tensor::f32(&[4, 4, 1, 1], vec![1.0; 16]))
+                    .node(op, &["x", "w"], "y", &[(name, value.clone())]);
+                let _ = simplify(&builder.loaded().graph, &Shapes::Declared);
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The optimizer's own tests against the runtimes: every rewritten graph is run beside the one it was made from.
+
+mod support;
+mod corrupt;
+mod round_trip;
+mod shapes;
+mod simplified;
+mod calibrated;
+mod quantized;
+mod command_line;
