@@ -90,7 +90,8 @@ fn manifests_become_artefacts_and_records() {
         let file = record["file"].as_str().unwrap();
         assert_eq!(record["digest"], digest_of(std::fs::read(desk.out().join(file)).unwrap()).to_string());
         let record = desk.json(file);
-        let names: Vec<_> = record["results"].as_array().unwrap().iter().map(|r| r["model"].as_str().unwrap()).collect();
+        let names: Vec<_> =
+            record["results"].as_array().unwrap().iter().map(|r| r["model"].as_str().unwrap()).collect();
         assert_eq!(names, ["made", "given"]);
         for result in record["results"].as_array().unwrap() {
             assert_eq!(result["outcome"], "Succeeded", "{result}");

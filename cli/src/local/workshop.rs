@@ -47,7 +47,10 @@ impl Workshop {
         let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
         let key = grant::generate().map_err(|error| anyhow::anyhow!("cannot make a key: {error}"))?;
         // Random and known to nobody else: good enough as a password, too.
-        let token = edgeyard_artifact::digest_of(grant::generate().map_err(|error| anyhow::anyhow!("cannot make a token: {error}"))?.to_bytes()).hex();
+        let token = edgeyard_artifact::digest_of(
+            grant::generate().map_err(|error| anyhow::anyhow!("cannot make a token: {error}"))?.to_bytes(),
+        )
+        .hex();
         let file = |name: &str| scratch.path().join(name);
         std::fs::write(file("token"), &token)?;
         std::fs::write(file("key"), grant::encode_public(&key.verifying_key()))?;
