@@ -47,6 +47,7 @@ fn failure(error: CortexMError) -> Failure {
         | CortexMError::QemuMissing { .. }
         | CortexMError::QemuTooOld { .. }
         | CortexMError::FirmwareMissing { .. } => Failure::infrastructure("RuntimeMissing", message),
+        CortexMError::CountsDisagree { .. } => Failure::infrastructure("CountsDisagree", message),
         CortexMError::Fault(_) | CortexMError::Ended { .. } => Failure::infrastructure("RuntimeCrashed", message),
         CortexMError::NothingLoaded | CortexMError::Hang { .. } | CortexMError::Protocol(_) | CortexMError::Io(_) => {
             Failure::infrastructure("EmulatorFailed", message)

@@ -206,9 +206,7 @@ async fn follow(
     }
     let record = apply::store_record(context, object, draft.skipped(), &runs).await?;
     let result = match run_result(&seen) {
-        Err(why) if plan.cancel => {
-            Err(Refusal::new(reason::CANCELLED, format!("cancelled by spec.cancel; {}", why.message)))
-        }
+        Err(why) if plan.cancel => Err(cancelled(&why.message)),
         other => other,
     };
     draft.end(result, record);
