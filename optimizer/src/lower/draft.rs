@@ -99,7 +99,11 @@ pub(super) fn permuted_order(shape: &[usize], permutation: &[usize]) -> Vec<usiz
     }
     let mut order = vec![0];
     for &axis in permutation {
-        order = order.iter().flat_map(|&base| (0..shape[axis]).map(move |at| (base, at))).map(|(base, at)| base + at * strides[axis]).collect();
+        order = order
+            .iter()
+            .flat_map(|&base| (0..shape[axis]).map(move |at| (base, at)))
+            .map(|(base, at)| base + at * strides[axis])
+            .collect();
     }
     order
 }

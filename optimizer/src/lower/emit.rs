@@ -10,13 +10,15 @@ use super::draft::{Draft, TensorId};
 pub(super) fn emit(draft: &Draft) -> Result<Vec<u8>, WriteError> {
     let mut model = Model::new("");
     let mut graph = Subgraph::default();
-    let mut emitter = Emitter { draft, model: &mut model, graph: &mut graph, ids: HashMap::new(), constants: Vec::new() };
+    let mut emitter =
+        Emitter { draft, model: &mut model, graph: &mut graph, ids: HashMap::new(), constants: Vec::new() };
     let live = live(draft);
     for (name, tensor) in &draft.inputs {
         let id = emitter.tensor(*tensor, name);
         emitter.graph.inputs.push(id);
     }
-    let outputs: HashMap<TensorId, &str> = draft.outputs.iter().map(|(name, tensor)| (*tensor, name.as_str())).collect();
+    let outputs: HashMap<TensorId, &str> =
+        draft.outputs.iter().map(|(name, tensor)| (*tensor, name.as_str())).collect();
     for (op, _) in draft.ops.iter().zip(live).filter(|(_, live)| *live) {
         let mut inputs: Vec<i32> =
             op.inputs.iter().map(|input| input.map_or(-1, |tensor| emitter.tensor(tensor, ""))).collect();
@@ -83,17 +85,13 @@ impl Emitter<'_> {
         }
         let slot = &self.draft.tensors[id];
         let shape = slot.shape.iter().map(|&dim| dim as i32).collect();
-        let mut tensor = Tensor {
-            name: name.to_owned(),
-            quantization: slot.quantization.clone(),
-            ..Tensor::new(slot.dtype, shape)
-        };
+        let mut tensor =
+            Tensor { name: name.to_owned(), quantization: slot.quantization.clone(), ..Tensor::new(slot.dtype, shape) };
         if let Some(value) = &slot.value {
             let bytes = value.bytes();
             let twin = self.constants.iter().copied().find(|&other| {
                 let other = &self.graph.tensors[other as usize];
-                (other.dtype, &other.shape, &other.quantization)
-                    == (tensor.dtype, &tensor.shape, &tensor.quantization)
+                (other.dtype, &other.shape, &other.quantization) == (tensor.dtype, &tensor.shape, &tensor.quantization)
                     && self.model.data_of(other) == bytes
             });
             if let Some(twin) = twin {

@@ -29,8 +29,7 @@ pub(super) fn walk(graph: &Graph) -> Result<(Draft, Vec<String>), LowerError> {
     for name in graph.nodes.iter().flat_map(|node| &node.inputs).chain(graph.outputs.iter().map(|value| &value.name)) {
         *readers.entry(name).or_default() += 1;
     }
-    let mut walk =
-        Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, stored: BTreeMap::new(), readers };
+    let mut walk = Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, stored: BTreeMap::new(), readers };
     walk.inputs()?;
     for (at, node) in graph.nodes.iter().enumerate() {
         walk.at = at;
@@ -77,8 +76,7 @@ impl<'g> Walk<'g> {
                 let shape = self.draft.tensors[tensor].shape.clone();
                 let new_shape = shape.iter().map(|&dim| dim as i32).collect();
                 let options = edgeyard_tflite::op_options::Reshape { new_shape };
-                tensor =
-                    self.draft.emit(self.at, BuiltinOp::RESHAPE, options, &[tensor], &shape, Some(&value.name));
+                tensor = self.draft.emit(self.at, BuiltinOp::RESHAPE, options, &[tensor], &shape, Some(&value.name));
             }
             self.draft.outputs.push((value.name.clone(), tensor));
         }
@@ -172,9 +170,10 @@ impl<'g> Walk<'g> {
         if let Some(stored) = self.stored.get(name) {
             return Ok(stored.dims.clone());
         }
-        self.graph.shape_of(name).map(<[usize]>::to_vec).ok_or_else(|| {
-            self.refuse(format!("the shape of {name} is not known"), "fix the model's input dimensions")
-        })
+        self.graph
+            .shape_of(name)
+            .map(<[usize]>::to_vec)
+            .ok_or_else(|| self.refuse(format!("the shape of {name} is not known"), "fix the model's input dimensions"))
     }
 
     /// Records the node's first output.

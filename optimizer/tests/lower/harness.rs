@@ -106,8 +106,12 @@ impl Case {
         self
     }
 
-    pub fn output(mut self, name: &str) -> Self {
-        let value = Value { name: name.into(), dtype: DataType::F32, shape: Vec::new(), has_shape: false };
+    pub fn output(self, name: &str) -> Self {
+        self.output_of(name, DataType::F32)
+    }
+
+    pub fn output_of(mut self, name: &str, dtype: DataType) -> Self {
+        let value = Value { name: name.into(), dtype, shape: Vec::new(), has_shape: false };
         self.model.graph.outputs.push(value);
         self
     }

@@ -3,3 +3,4 @@
 mod harness;
 mod models;
 mod ops;
+mod random;

@@ -107,6 +107,9 @@ pub(super) fn softplus(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let one = walk.draft.constant(&[1], Value::F32(vec![1.0]));
     let power = walk.emit_inner(BuiltinOp::EXP, Options::Empty(33), &[x.tensor], &shape);
     let sum = walk.emit_inner(BuiltinOp::ADD, elementwise::add_options(), &[power, one], &shape);
+    for inner in [power, sum] {
+        walk.draft.tensors[inner].keeps_float = true;
+    }
     let tensor = walk.emit(BuiltinOp::LOG, Options::None, &[sum], &shape);
     walk.draft.tensors[tensor].non_negative = true;
     walk.define_as(0, Stored { tensor, ..x });
@@ -132,10 +135,8 @@ pub(super) fn hard_sigmoid(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let (alpha, beta) = (walk.node().float("alpha", 0.2), walk.node().float("beta", 0.5));
     let x = walk.operand(0)?;
     let shape = walk.draft.tensors[x.tensor].shape.clone();
-    let (alpha, beta) = (
-        walk.draft.constant(&[1], Value::F32(vec![alpha])),
-        walk.draft.constant(&[1], Value::F32(vec![beta])),
-    );
+    let (alpha, beta) =
+        (walk.draft.constant(&[1], Value::F32(vec![alpha])), walk.draft.constant(&[1], Value::F32(vec![beta])));
     let scaled = walk.emit_inner(BuiltinOp::MUL, opt::Mul::default(), &[x.tensor, alpha], &shape);
     let shifted = walk.emit_inner(BuiltinOp::ADD, elementwise::add_options(), &[scaled, beta], &shape);
     let output = clamped(walk, &Stored { tensor: shifted, ..x }, 0.0, 1.0);

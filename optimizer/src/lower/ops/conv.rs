@@ -13,7 +13,10 @@ pub(super) fn conv(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.operand(0)?;
     let rank = x.dims.len();
     let Some(axes) = Layout::channels_last(rank).filter(|_| rank >= 3) else {
-        return Err(walk.refuse(format!("it is {}-dimensional", rank.saturating_sub(2)), "only 1-D and 2-D convolutions are lowered"));
+        return Err(walk.refuse(
+            format!("it is {}-dimensional", rank.saturating_sub(2)),
+            "only 1-D and 2-D convolutions are lowered",
+        ));
     };
     let (shape, weights) = walk.floats(1, "weights")?;
     let group = usize::try_from(walk.node().int("group", 1)).unwrap_or(0);

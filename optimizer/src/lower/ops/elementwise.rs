@@ -149,8 +149,7 @@ pub(super) fn binary_of(
     // An operand's own order will do if it shows every axis of the result. Constants follow, they cost nothing to move.
     let usable = |walk: &Walk<'_>, operand: &Stored| -> Option<(bool, Vec<Option<usize>>)> {
         let offset = rank - operand.dims.len();
-        let axes: Vec<Option<usize>> =
-            operand.axes()?.iter().map(|axis| axis.map(|axis| axis + offset)).collect();
+        let axes: Vec<Option<usize>> = operand.axes()?.iter().map(|axis| axis.map(|axis| axis + offset)).collect();
         let shown = dims.iter().enumerate().all(|(axis, &dim)| dim == 1 || axes.contains(&Some(axis)));
         let constant = walk.draft.tensors[operand.tensor].value.is_some();
         shown.then_some((!constant && !operand.is_in_onnx_order(), axes))
@@ -167,8 +166,7 @@ pub(super) fn binary_of(
     let axes = candidates.into_iter().next().map_or_else(|| Layout::identity(rank), |(.., axes)| axes);
     let place = |walk: &mut Walk<'_>, operand: &Stored| -> TensorId {
         let offset = rank - operand.dims.len();
-        let own: Vec<Option<usize>> =
-            axes.iter().map(|axis| axis.and_then(|axis| axis.checked_sub(offset))).collect();
+        let own: Vec<Option<usize>> = axes.iter().map(|axis| axis.and_then(|axis| axis.checked_sub(offset))).collect();
         let tensor = operand.in_axes(&mut walk.draft, walk.at, &own);
         if walk.draft.tensors[tensor].value.is_none() {
             return tensor;

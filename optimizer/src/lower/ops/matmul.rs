@@ -77,12 +77,13 @@ fn gemm_of_two(walk: &mut Walk<'_>, a: Stored, turn_b: bool, alpha: f32, beta: f
 
 fn add_c(walk: &mut Walk<'_>, product: TensorId, dims: &[usize], c: &str, beta: f32) -> Result<(), LowerError> {
     if beta != 1.0 {
-        return Err(walk.refuse("its C is not a constant row and beta is not 1", "multiply by beta in a node of its own"));
+        return Err(
+            walk.refuse("its C is not a constant row and beta is not 1", "multiply by beta in a node of its own")
+        );
     }
     // The product's own range is not calibrated: it is bounded from its operands.
     walk.draft.tensors[product].origin = None;
-    let product =
-        Stored { tensor: product, dims: dims.to_vec(), layout: Layout::Axes(Layout::identity(2)) };
+    let product = Stored { tensor: product, dims: dims.to_vec(), layout: Layout::Axes(Layout::identity(2)) };
     let c = walk.value(c)?;
     elementwise::binary_of(walk, BuiltinOp::ADD, elementwise::add_options(), &product, &c)
 }
@@ -155,7 +156,9 @@ pub(super) fn matmul(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         walk.draft.reshaped(walk.at, plain, &shape)
     });
     if rank > 4 {
-        return Err(walk.refuse(format!("it multiplies {rank}-dimensional tensors"), "at most 4 dimensions are lowered"));
+        return Err(
+            walk.refuse(format!("it multiplies {rank}-dimensional tensors"), "at most 4 dimensions are lowered")
+        );
     }
     let output = walk.emit(BuiltinOp::BATCH_MATMUL, opt::BatchMatMul::default(), &sides, &dims);
     walk.define(output, dims, Layout::identity(rank));

@@ -98,7 +98,8 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
 /// A possibly negative axis of a tensor of `rank` dimensions.
 fn axis(walk: &Walk<'_>, axis: i64, rank: usize) -> Result<usize, LowerError> {
     let counted = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(counted).ok().filter(|&axis| axis < rank).ok_or_else(|| {
-        walk.refuse(format!("its axis {axis} does not exist in {rank} dimensions"), "repair the model")
-    })
+    usize::try_from(counted)
+        .ok()
+        .filter(|&axis| axis < rank)
+        .ok_or_else(|| walk.refuse(format!("its axis {axis} does not exist in {rank} dimensions"), "repair the model"))
 }

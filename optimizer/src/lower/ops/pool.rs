@@ -27,12 +27,7 @@ pub(super) fn global_max_pool(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     max_pool_over(walk, x, axes, &window)
 }
 
-fn max_pool_over(
-    walk: &mut Walk<'_>,
-    x: Stored,
-    axes: Vec<Option<usize>>,
-    window: &Window,
-) -> Result<(), LowerError> {
+fn max_pool_over(walk: &mut Walk<'_>, x: Stored, axes: Vec<Option<usize>>, window: &Window) -> Result<(), LowerError> {
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
     let non_negative = walk.draft.tensors[input].non_negative;
     let (input, padding) = match window.padding() {
@@ -122,8 +117,7 @@ fn pool(
 ) -> TensorId {
     let [stride_h, stride_w] = window.stride.map(|value| value as i32);
     let [filter_height, filter_width] = window.kernel.map(|value| value as i32);
-    let options =
-        opt::Pool2D { padding, stride_w, stride_h, filter_width, filter_height, ..opt::Pool2D::default() };
+    let options = opt::Pool2D { padding, stride_w, stride_h, filter_width, filter_height, ..opt::Pool2D::default() };
     walk.emit_inner(op, options, &[input], shape)
 }
 

@@ -69,8 +69,7 @@ fn along(walk: &mut Walk<'_>, op: BuiltinOp, x: &Stored, axes: &[usize], keep: b
     let layout = x.axes_with(axes.iter().copied()).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
     let input = x.in_axes(&mut walk.draft, walk.at, &layout);
     let reduced = |axis: usize| axes.contains(&axis);
-    let positions: Vec<usize> =
-        (0..layout.len()).filter(|&at| layout[at].is_some_and(reduced)).collect();
+    let positions: Vec<usize> = (0..layout.len()).filter(|&at| layout[at].is_some_and(reduced)).collect();
     let (dims, layout): (Vec<usize>, Vec<Option<usize>>) = if keep {
         (x.dims.iter().enumerate().map(|(axis, &dim)| if reduced(axis) { 1 } else { dim }).collect(), layout)
     } else {

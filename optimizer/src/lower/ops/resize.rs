@@ -23,11 +23,8 @@ pub(super) fn resize(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     if node.int("antialias", 0) != 0 {
         return Err(walk.refuse("it is antialiased", "export without antialiasing"));
     }
-    let transform = node.string("coordinate_transformation_mode").unwrap_or(if upsample {
-        "asymmetric"
-    } else {
-        "half_pixel"
-    });
+    let transform =
+        node.string("coordinate_transformation_mode").unwrap_or(if upsample { "asymmetric" } else { "half_pixel" });
     for axis in [2, 3] {
         // Coordinates follow the given scale, which TFLite derives from the sizes: they have to agree.
         let derived = dims[axis] as f32 / x.dims[axis] as f32;
@@ -63,7 +60,9 @@ pub(super) fn resize(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// The resulting shape, from sizes or scales.
 fn sizes(walk: &Walk<'_>, dims: &[usize], scales: Option<&[f32]>) -> Result<Vec<usize>, LowerError> {
-    if walk.node().int("keep_aspect_ratio_policy", 0) != 0 || walk.node().string("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") {
+    if walk.node().int("keep_aspect_ratio_policy", 0) != 0
+        || walk.node().string("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch")
+    {
         return Err(walk.refuse("it keeps an aspect ratio", "export it with the sizes it gives"));
     }
     let partial = match walk.node().ints("axes") {
@@ -146,9 +145,21 @@ fn source(at: usize, from: usize, to: usize, transform: &str, rounding: &str) ->
     let (at, scale) = (at as f64, to as f64 / from as f64);
     let position = match transform {
         "half_pixel" => (at + 0.5) / scale - 0.5,
-        "pytorch_half_pixel" => if to > 1 { (at + 0.5) / scale - 0.5 } else { 0.0 },
+        "pytorch_half_pixel" => {
+            if to > 1 {
+                (at + 0.5) / scale - 0.5
+            } else {
+                0.0
+            }
+        }
         "asymmetric" => at / scale,
-        "align_corners" => if to > 1 { at * (from as f64 - 1.0) / (to as f64 - 1.0) } else { 0.0 },
+        "align_corners" => {
+            if to > 1 {
+                at * (from as f64 - 1.0) / (to as f64 - 1.0)
+            } else {
+                0.0
+            }
+        }
         _ => return None,
     };
     let rounded = match rounding {
@@ -163,11 +174,7 @@ fn source(at: usize, from: usize, to: usize, transform: &str, rounding: &str) ->
 
 /// Which pixel TFLite's kernel takes.
 fn tflite_source(at: usize, from: usize, to: usize, align_corners: bool, half_pixel_centers: bool) -> usize {
-    let scale = if align_corners && to > 1 {
-        (from as f32 - 1.0) / (to as f32 - 1.0)
-    } else {
-        from as f32 / to as f32
-    };
+    let scale = if align_corners && to > 1 { (from as f32 - 1.0) / (to as f32 - 1.0) } else { from as f32 / to as f32 };
     let offset = if half_pixel_centers { 0.5 } else { 0.0 };
     let position = (at as f32 + offset) * scale;
     let rounded = if align_corners { position.round() } else { position.floor() };

@@ -127,5 +127,13 @@ fn extent(
     debug_assert!(spatial >= 1);
     let total = (stride * (input[axis] - 1) + reach).saturating_sub(output[axis]);
     let same = output[axis].div_ceil(stride) == input[axis] && before == total / 2;
-    Ok(Extent { kernel, dilation, stride, before, output: output[axis], full: natural.max(before + output[axis]), same })
+    Ok(Extent {
+        kernel,
+        dilation,
+        stride,
+        before,
+        output: output[axis],
+        full: natural.max(before + output[axis]),
+        same,
+    })
 }

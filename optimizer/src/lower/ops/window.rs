@@ -30,9 +30,11 @@ impl Window {
         let list = |name: &str, default: usize| -> Result<[usize; 2], LowerError> {
             let values: Vec<usize> = match node.ints(name) {
                 None => vec![default; spatial],
-                Some(values) => {
-                    values.iter().map(|&value| usize::try_from(value)).collect::<Result<_, _>>().map_err(|_| bad(name))?
-                }
+                Some(values) => values
+                    .iter()
+                    .map(|&value| usize::try_from(value))
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| bad(name))?,
             };
             match values[..] {
                 [width] if spatial == 1 => Ok([default, width]),

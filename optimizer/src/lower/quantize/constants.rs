@@ -132,11 +132,8 @@ fn quantize_bias(
         .enumerate()
         .map(|(at, value)| (f64::from(*value) / f64::from(scales[at % scales.len()])).round() as i32)
         .collect();
-    let quantization = if scales.len() == 1 {
-        Quantization::per_tensor(scales[0], 0)
-    } else {
-        Quantization::per_channel(scales, 0)
-    };
+    let quantization =
+        if scales.len() == 1 { Quantization::per_tensor(scales[0], 0) } else { Quantization::per_channel(scales, 0) };
     replace(draft, op, position, Value::I32(integers), quantization);
 }
 

@@ -44,11 +44,7 @@ fn follows(draft: &Draft, readers: &[usize], tensor: TensorId) -> bool {
 }
 
 /// The parameters of every float tensor that shares its scale or is computed; weights and biases have none here.
-pub(super) fn parameters(
-    graph: &Graph,
-    draft: &Draft,
-    ranges: &Ranges,
-) -> Result<Vec<Option<Affine>>, LowerError> {
+pub(super) fn parameters(graph: &Graph, draft: &Draft, ranges: &Ranges) -> Result<Vec<Option<Affine>>, LowerError> {
     let mut groups = Groups::new(draft.tensors.len());
     let is_float = |tensor: TensorId| {
         let slot = &draft.tensors[tensor];
@@ -72,10 +68,9 @@ pub(super) fn parameters(
         match ranges.get(name) {
             None => Ok(None),
             Some(range) if range.min <= range.max && range.min.is_finite() && range.max.is_finite() => Ok(Some(*range)),
-            Some(range) => Err(LowerError::Range {
-                tensor: name.clone(),
-                why: format!("from {} to {}", range.min, range.max),
-            }),
+            Some(range) => {
+                Err(LowerError::Range { tensor: name.clone(), why: format!("from {} to {}", range.min, range.max) })
+            }
         }
     };
     let missing = |tensor: TensorId, node: Option<usize>| match (&draft.tensors[tensor].origin, node) {

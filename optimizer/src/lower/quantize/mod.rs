@@ -148,12 +148,5 @@ fn float_twin(draft: &mut Draft, tensor: TensorId) -> TensorId {
 }
 
 fn conversion(op: BuiltinOp, options: u8, from: TensorId, to: TensorId, node: usize) -> Op {
-    Op {
-        op,
-        options: Options::Empty(options),
-        inputs: vec![Some(from)],
-        outputs: vec![to],
-        node,
-        clamp: (0.0, 0.0),
-    }
+    Op { op, options: Options::Empty(options), inputs: vec![Some(from)], outputs: vec![to], node, clamp: (0.0, 0.0) }
 }
