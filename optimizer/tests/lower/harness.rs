@@ -187,7 +187,8 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Lowers all cases in all modes and checks every promise; reports all that fail at once.
+/// Lowers all cases in all modes and checks every promise; reports all that fail at once. With `EDGEYARD_KEEP_LOWERED`
+/// set, the files stay in the temporary folder.
 pub fn check(cases: Vec<Case>) {
     let mut folder = tempfile::tempdir().unwrap();
     folder.disable_cleanup(std::env::var_os("EDGEYARD_KEEP_LOWERED").is_some());
