@@ -106,8 +106,12 @@ impl Case {
         self
     }
 
-    pub fn output(mut self, name: &str) -> Self {
-        let value = Value { name: name.into(), dtype: DataType::F32, shape: Vec::new(), has_shape: false };
+    pub fn output(self, name: &str) -> Self {
+        self.output_of(name, DataType::F32)
+    }
+
+    pub fn output_of(mut self, name: &str, dtype: DataType) -> Self {
+        let value = Value { name: name.into(), dtype, shape: Vec::new(), has_shape: false };
         self.model.graph.outputs.push(value);
         self
     }
@@ -183,7 +187,8 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Lowers all cases in all modes and checks every promise; reports all that fail at once.
+/// Lowers all cases in all modes and checks every promise; reports all that fail at once. With `EDGEYARD_KEEP_LOWERED`
+/// set, the files stay in the temporary folder.
 pub fn check(cases: Vec<Case>) {
     let mut folder = tempfile::tempdir().unwrap();
     folder.disable_cleanup(std::env::var_os("EDGEYARD_KEEP_LOWERED").is_some());

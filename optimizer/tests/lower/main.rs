@@ -1,5 +1,9 @@
 //! Lowering to .tflite, judged by the runtimes that will run the files.
 
+// All of this is test code, helpers included.
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 mod models;
 mod ops;
+mod random;

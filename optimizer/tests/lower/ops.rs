@@ -1,5 +1,7 @@
 //! Single operators, lowered in every mode, against onnxruntime, LiteRT and TensorFlow Lite Micro.
 
+use edgeyard_optimizer::ir::DataType;
+
 use super::harness::{Case, case, check, float, int, ints, text};
 
 #[test]
@@ -284,12 +286,18 @@ fn pooling_agrees_in_every_mode() {
 #[test]
 fn reductions_agree_in_every_mode() {
     let x = |name: &str| case(name).input("x", &[2, 3, 4, 5]).output("y");
+    let index = |name: &str| case(name).input("x", &[2, 3, 4, 5]).output_of("y", DataType::I64);
     check(vec![
         x("spatial").node("ReduceMean", &["x"], "y", &[("axes", ints(&[2, 3])), ("keepdims", int(0))]),
         x("channels").node("ReduceMean", &["x"], "y", &[("axes", ints(&[1]))]),
         x("last").node("ReduceMean", &["x"], "y", &[("axes", ints(&[-1])), ("keepdims", int(0))]),
         x("opset18").opset(18).ints("axes", &[2]).node("ReduceMean", &["x", "axes"], "y", &[]),
         x("max").node("ReduceMax", &["x"], "y", &[("axes", ints(&[3])), ("keepdims", int(0))]),
+        index("arg_max").node("ArgMax", &["x"], "y", &[("axis", int(1))]).int8(10.0).without_micro(),
+        index("arg_min_last")
+            .node("ArgMin", &["x"], "y", &[("axis", int(-1)), ("keepdims", int(0))])
+            .int8(10.0)
+            .without_micro(),
         x("sum").ints("axes", &[2, 3]).node("ReduceSum", &["x", "axes"], "y", &[]).without_reference(),
     ]);
 }
@@ -361,6 +369,7 @@ fn shape_operators_agree_in_every_mode() {
             "y",
             &[("blocksize", int(2)), ("mode", text("CRD"))],
         ),
+        x("tile").ints("n", &[1, 2, 1, 3]).node("Tile", &["x", "n"], "y", &[]),
         x("space_to_depth").node("SpaceToDepth", &["x"], "y", &[("blocksize", int(2))]),
         x("identity_output").node("Identity", &["x"], "y", &[]),
     ]);

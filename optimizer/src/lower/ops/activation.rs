@@ -107,6 +107,9 @@ pub(super) fn softplus(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let one = walk.draft.constant(&[1], Value::F32(vec![1.0]));
     let power = walk.emit_inner(BuiltinOp::EXP, Options::Empty(33), &[x.tensor], &shape);
     let sum = walk.emit_inner(BuiltinOp::ADD, elementwise::add_options(), &[power, one], &shape);
+    for inner in [power, sum] {
+        walk.draft.tensors[inner].keeps_float = true;
+    }
     let tensor = walk.emit(BuiltinOp::LOG, Options::None, &[sum], &shape);
     walk.draft.tensors[tensor].non_negative = true;
     walk.define_as(0, Stored { tensor, ..x });

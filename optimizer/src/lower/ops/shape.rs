@@ -180,11 +180,18 @@ pub(super) fn tile(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let needed = (0..rank).filter(|&axis| repeats[axis] != 1);
     let axes = x.axes_with(needed).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
-    let counts: Vec<usize> = axes.iter().map(|axis| axis.map_or(1, |axis| repeats[axis])).collect();
-    let counts = walk.draft.ints(&counts);
-    let dims: Vec<usize> = x.dims.iter().zip(&repeats).map(|(dim, count)| dim * count).collect();
-    let shape = stored_shape(&dims, &axes);
-    let output = walk.emit(BuiltinOp::TILE, Options::Empty(51), &[input, counts], &shape);
+    // TensorFlow Lite Micro has no TILE; joining copies does the same everywhere.
+    let mut output = input;
+    for position in 0..axes.len() {
+        let count = axes[position].map_or(1, |axis| repeats[axis]);
+        if count > 1 {
+            let mut shape = walk.draft.tensors[output].shape.clone();
+            shape[position] *= count;
+            let options = opt::Concatenation { axis: position as i32, ..opt::Concatenation::default() };
+            output = walk.emit(BuiltinOp::CONCATENATION, options, &vec![output; count], &shape);
+        }
+    }
+    let dims = x.dims.iter().zip(&repeats).map(|(dim, count)| dim * count).collect();
     walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
     walk.define(output, dims, axes);
     Ok(())

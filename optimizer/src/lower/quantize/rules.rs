@@ -59,7 +59,6 @@ pub(super) fn keeps_scale(op: Op) -> bool {
             | Op::RESIZE_NEAREST_NEIGHBOR
             | Op::SPACE_TO_DEPTH
             | Op::DEPTH_TO_SPACE
-            | Op::TILE
             | Op::REDUCE_MAX
             | Op::REDUCE_MIN
             // TensorFlow Lite Micro clamps the integers as they are.
