@@ -17,7 +17,8 @@ use crate::{binaries, firmware, shell};
 pub fn run(phases: &mut Phases, out: &Path) -> Result<Vec<Row>> {
     phases.run("build", || {
         firmware::build()?;
-        binaries::build(&["kubectl-edgeyard", "edgeyard-store", "edgeyard-optimizer", "edgeyard-device-runner"], None).map(drop)
+        binaries::build(&["kubectl-edgeyard", "edgeyard-store", "edgeyard-optimizer", "edgeyard-device-runner"], None)
+            .map(drop)
     })?;
     let folder = out.join("local");
     if folder.exists() {
