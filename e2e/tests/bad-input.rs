@@ -194,16 +194,16 @@ fn devices_and_queues_that_do_not_fit() -> Result<()> {
         (
             "no-class",
             example.benchmark("no-class", &["plain"], "[{name: d, deviceClassName: toaster}]", ""),
-            &["DeviceClassNotFound", "NoDeviceMatches"],
+            &["DeviceClassNotFound", "NoMatchingDevice"],
             &["toaster"],
         ),
         (
             "no-device",
             example.benchmark("no-device", &["plain"], "[{name: d, selector: {matchLabels: {site: mars}}}]", ""),
-            &["NoDeviceMatches"],
+            &["NoMatchingDevice"],
             &["mars"],
         ),
-        ("no-target", example.benchmark("no-target", &["plain"], m4, ""), &["NothingToMeasure"], &["tflm"]),
+        ("no-target", example.benchmark("no-target", &["plain"], m4, ""), &["NothingToMeasure", "NoArtifactForTarget"], &[]),
         (
             "not-allowed",
             example.benchmark("not-allowed", &["plain"], "[{name: host, deviceClassName: host-cpu}]", &private),
