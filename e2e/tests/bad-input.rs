@@ -203,7 +203,12 @@ fn devices_and_queues_that_do_not_fit() -> Result<()> {
             &["NoMatchingDevice"],
             &["mars"],
         ),
-        ("no-target", example.benchmark("no-target", &["plain"], m4, ""), &["NothingToMeasure", "NoArtifactForTarget"], &[]),
+        (
+            "no-target",
+            example.benchmark("no-target", &["plain"], m4, ""),
+            &["NothingToMeasure", "NoArtifactForTarget"],
+            &[],
+        ),
         (
             "not-allowed",
             example.benchmark("not-allowed", &["plain"], "[{name: host, deviceClassName: host-cpu}]", &private),

@@ -105,9 +105,13 @@ fn other_models_and_data_change_the_results() -> Result<()> {
 
     let m4 = "[{name: m4, deviceClassName: qemu-cortex-m4}]";
     let models = ["original", "changed", "unseen"];
-    cluster.apply(&example.benchmark("first", &models, m4, ""))?;
+    let accuracy = format!(
+        "  measurement: {{accuracy: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}}}",
+        example.inputs["SMOKE"]
+    );
+    cluster.apply(&example.benchmark("first", &models, m4, &accuracy))?;
     let first = results(&cluster, namespace, "first")?;
-    cluster.apply(&example.benchmark("second", &models, m4, ""))?;
+    cluster.apply(&example.benchmark("second", &models, m4, &accuracy))?;
     let second = results(&cluster, namespace, "second")?;
     ensure!(first.len() == 3, "{first:?}");
     for (name, result) in &first {
@@ -116,6 +120,7 @@ fn other_models_and_data_change_the_results() -> Result<()> {
             result["instructionsPerInference"].as_u64().with_context(|| format!("{name} has no count: {result}"))?;
         ensure!(Some(count) == again["instructionsPerInference"].as_u64(), "{name}: {count} and then {again}");
         ensure!(count > 10_000, "{name} took {count} instructions");
+        ensure!(result["outputDigest"].is_string(), "{name} has no digest of its outputs");
         ensure!(result["outputDigest"] == again["outputDigest"], "{name} gave other outputs the second time");
     }
     ensure!(first["original"]["outputDigest"] != first["changed"]["outputDigest"], "a changed weight changed nothing");

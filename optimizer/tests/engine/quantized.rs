@@ -94,7 +94,7 @@ fn every_operator_with_an_integer_kernel_keeps_its_quality_and_gets_that_kernel(
         ),
         ("sigmoid", identity_tail(plain(&mut noise), "Sigmoid", &[]), x4, 36.0, "QLinearSigmoid"),
         ("add", plain(&mut noise).node("Add", &["x", "c"], "y", &[]), x4, 33.0, "QLinearAdd"),
-        ("mul", plain(&mut noise).node("Mul", &["x", "c"], "y", &[]), x4, 33.0, "QLinearMul"),
+        ("mul", plain(&mut noise).node("Mul", &["x", "c"], "y", &[]), x4, 31.0, "QLinearMul"),
         ("concat", plain(&mut noise).node("Concat", &["x", "c"], "y", &[("axis", int(1))]), x4, 33.0, "QLinearConcat"),
         (
             "matmul",
