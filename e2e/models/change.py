@@ -1,4 +1,4 @@
-"""change.py OUT MODEL: the model with one weight changed by as much as its largest."""
+"""change.py OUT MODEL: the model with one weight of the first layer turned round: all later layers see it."""
 
 import sys
 
@@ -9,11 +9,11 @@ from onnx import numpy_helper
 out, source = sys.argv[1:]
 model = onnx.load(source)
 for index, tensor in enumerate(model.graph.initializer):
-    if tensor.name == "fc.w":
+    if tensor.name == "conv1.w":
         weights = numpy_helper.to_array(tensor).copy()
-        weights[0, np.argmax(np.abs(weights[0]))] *= -1
+        weights[np.argmax(np.abs(weights[:, 0, 1, 1])), 0, 1, 1] *= -1
         model.graph.initializer[index].CopyFrom(numpy_helper.from_array(weights, tensor.name))
         break
 else:
-    raise SystemExit("no fc.w")
+    raise SystemExit("no conv1.w")
 onnx.save(model, out)

@@ -49,10 +49,10 @@ impl Storage {
     /// # Errors
     /// When the folder cannot be used, another process has it, or the S3 settings are incomplete.
     pub fn open(location: &str) -> anyhow::Result<Self> {
-        if location.starts_with("s3://") {
+        if let Some(bucket) = location.strip_prefix("s3://") {
             let s3 =
                 AmazonS3Builder::from_env().with_url(location).build().with_context(|| format!("open {location}"))?;
-            let prefix = location["s3://".len()..].split_once('/').map_or("", |(_, prefix)| prefix);
+            let prefix = bucket.split_once('/').map_or("", |(_, prefix)| prefix);
             let objects: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(s3, prefix));
             return Ok(Self { objects, root: None, _lock: None });
         }

@@ -129,7 +129,6 @@ impl Candidate {
         let lease = Lease {
             metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
             spec: Some(self.spec(&LeaseSpec::default(), false)),
-            ..Lease::default()
         };
         let created = call("create the leader's Lease", self.api.create(&PostParams::default(), &lease)).await;
         won(created.map(drop))

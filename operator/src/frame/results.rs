@@ -111,10 +111,13 @@ impl Results {
     }
 }
 
+/// Names and values, in the order in which they were added.
+type Labels = Vec<(&'static str, String)>;
+
 impl Collector for Results {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         // Sorted and without doubles: a label set that appears twice makes the whole scrape fail.
-        let mut families: BTreeMap<Metric, BTreeMap<Vec<(&'static str, String)>, f64>> = BTreeMap::new();
+        let mut families: BTreeMap<Metric, BTreeMap<Labels, f64>> = BTreeMap::new();
         for series in self.lock().values().flatten() {
             families.entry(series.metric).or_default().insert(series.labels.clone(), series.value);
         }

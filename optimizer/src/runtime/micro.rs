@@ -38,7 +38,6 @@ impl Micro {
             match Engine::load(model, &mut arena) {
                 Ok(engine) => {
                     check(&engine, sample)?;
-                    drop(engine);
                     return Ok(Box::new(Self { model: model.to_vec(), arena }));
                 }
                 Err(Error::ArenaTooSmall { need, .. }) if size < MAX_ARENA => {

@@ -14,6 +14,7 @@ const LIFETIME_MS: i64 = 60_000;
 const PAUSE_MS: i64 = 2_000;
 
 /// Where the keys are.
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum GrantKeys {
     /// No grants are taken.
     None,

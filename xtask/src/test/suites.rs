@@ -127,7 +127,7 @@ fn codegen(_: &Suite, _: &Plan) -> Result<Outcome> {
 
 fn clippy(_: &Suite, _: &Plan) -> Result<Outcome> {
     let mut cargo = cargo(&layout::root()?);
-    cargo.args(["clippy", "--release", "--workspace", "--all-targets", "--", "-Dwarnings"]);
+    cargo.args(["clippy", "--release", "--workspace", "--", "-Dwarnings"]);
     Ok(Outcome::single("workspace", quiet(&mut cargo)))
 }
 
