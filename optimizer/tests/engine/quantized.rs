@@ -97,16 +97,6 @@ fn every_operator_with_an_integer_kernel_keeps_its_quality_and_gets_that_kernel(
         ("mul", plain(&mut noise).node("Mul", &["x", "c"], "y", &[]), x4, 31.0, "QLinearMul"),
         ("concat", plain(&mut noise).node("Concat", &["x", "c"], "y", &[("axis", int(1))]), x4, 33.0, "QLinearConcat"),
         (
-            "matmul",
-            Builder::new(13, &[1, 6, 32])
-                .constant("w", noise.tensor(&[32, 16]))
-                .node("MatMul", &["x", "w"], "m", &[])
-                .node("Relu", &["m"], "y", &[]),
-            &[1, 6, 32],
-            36.0,
-            "QLinearMatMul",
-        ),
-        (
             "gemm",
             Builder::new(13, &[1, 64]).constant("w", noise.tensor(&[16, 64])).constant("b", noise.tensor(&[16])).node(
                 "Gemm",
