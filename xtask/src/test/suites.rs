@@ -45,8 +45,9 @@ pub fn all() -> Result<Vec<Suite>> {
     let mut suites = vec![
         suite("fmt", "rustfmt has nothing to change", fmt),
         suite("architecture", "the walls of ARCHITECTURE.md, from cargo's metadata", architecture),
-        suite("unit", "unit, integration and doc tests of every crate", unit),
+        // Before `unit`: the device-runner is tested on the ELFs.
         suite("firmware", "the firmware's own tests on the host, and its ELFs", firmware),
+        suite("unit", "unit, integration and doc tests of every crate", unit),
         suite("codegen", "generated files are what the code gives", codegen),
         suite("clippy", "no lint is broken", clippy),
         Suite {
