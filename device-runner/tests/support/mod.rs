@@ -1,5 +1,5 @@
 //! Models made at test time, and the program run on them.
-#![allow(dead_code)]
+#![allow(dead_code)] // each test program uses its part
 
 pub mod models;
 pub mod schema;

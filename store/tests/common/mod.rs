@@ -1,5 +1,5 @@
 //! A store in this process on a loopback port, with a clock that tests move and keys that they sign grants with.
-#![allow(dead_code)]
+#![allow(dead_code)] // each test program uses its part
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
