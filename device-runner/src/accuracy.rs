@@ -8,12 +8,22 @@ use crate::plan::{Data, Scoring};
 use crate::tensor::{Array, Element, TensorInfo};
 
 /// A score.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Score {
-    /// Samples scored right.
-    pub correct: u64,
+    /// Which samples were answered right, in order.
+    pub right: Vec<bool>,
+}
+
+impl Score {
+    /// Samples answered right.
+    pub fn correct(&self) -> u64 {
+        self.right.iter().filter(|right| **right).count() as u64
+    }
+
     /// Samples scored.
-    pub count: u64,
+    pub fn count(&self) -> u64 {
+        self.right.len() as u64
+    }
 }
 
 /// The metric's name.
@@ -89,7 +99,7 @@ pub fn score(scoring: &Scoring, outputs: &[u8], infos: &[TensorInfo], batch: usi
         AccuracyMetric::Top1Accuracy => 1,
         AccuracyMetric::Top5Accuracy => 5,
     };
-    let mut correct = 0;
+    let mut right = Vec::with_capacity(scoring.labels.len());
     for (index, label) in scoring.labels.iter().enumerate() {
         let class = usize::try_from(*label).unwrap_or(usize::MAX);
         if class >= classes {
@@ -100,9 +110,9 @@ pub fn score(scoring: &Scoring, outputs: &[u8], infos: &[TensorInfo], batch: usi
         }
         let start = index / batch * row + index % batch * classes * first.element.size();
         let scores = &outputs[start..start + classes * first.element.size()];
-        correct += u64::from(is_among_best(scores, first.element, class, depth));
+        right.push(is_among_best(scores, first.element, class, depth));
     }
-    Ok(Score { correct, count: scoring.labels.len() as u64 })
+    Ok(Score { right })
 }
 
 /// Whether fewer than `depth` classes are better; of equal scores the lower class is the better, as in `argmax`.
@@ -140,7 +150,7 @@ mod tests {
 
     fn scored(metric: AccuracyMetric, labels: &[i64], outputs: &[i8], infos: &[TensorInfo], batch: usize) -> u64 {
         let bytes: Vec<u8> = outputs.iter().map(|n| *n as u8).collect();
-        score(&Scoring { labels: labels.into(), metric }, &bytes, infos, batch).unwrap().correct
+        score(&Scoring { labels: labels.into(), metric }, &bytes, infos, batch).unwrap().correct()
     }
 
     #[test]

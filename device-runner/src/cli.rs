@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use edgeyard_job::spec::{AccuracyMetric, Backend, Profile};
 
 use crate::error::Failure;
-use crate::{catalogue, inspect, job, lane, run, table};
+use crate::{analyse, catalogue, inspect, job, lane, run, table};
 
 /// Measures models on one device.
 #[derive(Parser, Debug)]
@@ -32,6 +32,10 @@ enum Command {
     },
     /// Print a record for people.
     Inspect(Inspect),
+    /// Judge latencies from elsewhere by the same statistics.
+    Analyse(analyse::Analyse),
+    /// Tell how many of the slowest queries early stopping discards.
+    EarlyStopping(analyse::EarlyStoppingArguments),
     /// List the device classes that the program knows.
     Classes {
         /// How to print.
@@ -81,6 +85,9 @@ pub struct Run {
     /// Threads of a runtime; by default as many as the class allows, at most what is here.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    /// What measures energy: rapl, hwmon:CHIP, hwmon:CHIP/LABEL or replay:DIR.
+    #[arg(long)]
+    pub meter: Option<String>,
     /// Give up after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub deadline: Option<u64>,
@@ -167,6 +174,8 @@ impl Arguments {
                 Err(failure) => Err(failure),
             },
             Command::Inspect(arguments) => inspect::execute(&arguments),
+            Command::Analyse(arguments) => analyse::execute(&arguments),
+            Command::EarlyStopping(arguments) => analyse::execute_early_stopping(&arguments),
             Command::Classes { output } => classes(output),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "edgeyard-device-runner", &mut std::io::stdout());

@@ -154,6 +154,7 @@ impl Job {
             variants,
             data,
             keep_outputs: false,
+            meter: None,
         })
     }
 

@@ -6,6 +6,7 @@
 //! `job` speaks to the store.
 
 pub mod accuracy;
+pub mod analyse;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod inspect;
 pub mod job;
 pub mod lane;
 pub mod machine;
+pub mod meter;
 pub mod npz;
 pub mod plan;
 pub mod plot;

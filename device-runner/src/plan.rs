@@ -30,6 +30,8 @@ pub struct Plan {
     pub data: Option<Data>,
     /// Whether outputs are handed back.
     pub keep_outputs: bool,
+    /// What measures energy, as `meter::open` takes it.
+    pub meter: Option<String>,
 }
 
 /// Whose run it is; by hand there is a name only.
@@ -128,6 +130,8 @@ pub struct Timing {
     pub cap: Duration,
     /// Warm-up, at least and at most.
     pub warm_up: (Duration, Duration),
+    /// Idling before and after, where energy is measured.
+    pub idle: Duration,
 }
 
 /// The most samples that a variant keeps.
@@ -150,6 +154,7 @@ impl Timing {
                 minimum_count: 1024,
                 cap: ms(30_000),
                 warm_up: (ms(500), ms(3000)),
+                idle: ms(1000),
             },
             Profile::Standard => Self {
                 windows: 30,
@@ -157,6 +162,7 @@ impl Timing {
                 minimum_count: 1024,
                 cap: ms(180_000),
                 warm_up: (ms(2000), ms(10_000)),
+                idle: ms(5000),
             },
         }
     }

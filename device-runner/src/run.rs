@@ -76,6 +76,7 @@ fn plan(arguments: &Run) -> Result<Plan, Failure> {
         variants: distinct(variants),
         data,
         keep_outputs: arguments.save_outputs,
+        meter: arguments.meter.clone(),
     })
 }
 

@@ -1,7 +1,10 @@
 //! Whether numbers can be used. The data is kept in any case; a reason comes with what to do about it.
 
 use edgeyard_measure::minimum_queries;
+use edgeyard_measure::series::Movement;
 use edgeyard_record::{Latency, Validity};
+
+use crate::machine::monitor::Seen;
 
 /// The numbers can be used.
 pub const VALID: &str = "Valid";
@@ -10,11 +13,18 @@ pub const INCONCLUSIVE: &str = "Inconclusive";
 /// They cannot be used.
 pub const INVALID: &str = "Invalid";
 
+/// A larger share of processor time given to others shows in latencies.
+const MOST_STOLEN: f64 = 0.01;
+/// A clock that falls below this share of its highest shows in latencies.
+const LEAST_CLOCK: f64 = 0.9;
+
 /// What validity is judged by.
 #[derive(Debug)]
 pub struct Evidence<'a> {
     /// What was measured.
     pub latency: Option<&'a Latency>,
+    /// How its samples moved, and by how much the slower of two modes is slower.
+    pub moved: Option<(Movement, Option<f64>)>,
     /// Whether an output is not a number.
     pub has_nan: bool,
     /// Threads of the runtime.
@@ -38,11 +48,21 @@ impl Judgement {
         self.reasons.push(reason.into());
         self.recommendations.push(recommendation);
     }
+
+    fn verdict(self) -> Validity {
+        let Self { invalid, reasons, recommendations } = self;
+        let state = match (invalid, reasons.is_empty()) {
+            (true, _) => INVALID,
+            (false, false) => INCONCLUSIVE,
+            (false, true) => VALID,
+        };
+        Validity { state: state.into(), reasons, recommendations }
+    }
 }
 
 /// Judges one variant.
 pub fn of_variant(evidence: &Evidence) -> Validity {
-    let Evidence { latency, has_nan, threads, usable_processors, clock_is_emulated } = evidence;
+    let Evidence { latency, moved, has_nan, threads, usable_processors, clock_is_emulated } = evidence;
     let mut judgement = Judgement::default();
     if *has_nan {
         judgement.add(true, "NaNOutput", "an output is not a number: check the model and its inputs".into());
@@ -74,6 +94,9 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
             );
         }
     }
+    if let Some((movement, modes)) = moved {
+        judge_series(*movement, *modes, &mut judgement);
+    }
     if !clock_is_emulated && threads > usable_processors {
         judgement.add(
             false,
@@ -81,13 +104,85 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
             format!("{threads} threads shared {usable_processors} processors: ask for fewer threads or a larger limit"),
         );
     }
-    let Judgement { invalid, reasons, recommendations } = judgement;
-    let state = match (invalid, reasons.is_empty()) {
-        (true, _) => INVALID,
-        (false, false) => INCONCLUSIVE,
-        (false, true) => VALID,
-    };
-    Validity { state: state.into(), reasons, recommendations }
+    judgement.verdict()
+}
+
+/// Names how a series moved. One that moves in time has two modes for that reason alone.
+fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgement) {
+    let percent = |share: f64| format!("{:+.1} %", share * 100.0);
+    match (movement, modes) {
+        (Movement::Steady, None) => {}
+        (Movement::Steady, Some(gap)) => judgement.add(
+            false,
+            "Bimodal",
+            format!(
+                "inferences ran at two speeds, {} apart: look for another load on the machine, cores of two kinds, or a clock \
+                 that changes, and bind the runner to one core",
+                percent(gap)
+            ),
+        ),
+        (Movement::Ramp(by), _) => judgement.add(
+            false,
+            "Ramp",
+            format!(
+                "times went one way all through the run, by {}: the device may heat up; let it cool down and warm up longer",
+                percent(by)
+            ),
+        ),
+        (Movement::Step(at, by), _) => judgement.add(
+            false,
+            "Step",
+            format!(
+                "times changed by {} at inference {at} and stayed there: something began, ended or changed the clock then",
+                percent(by)
+            ),
+        ),
+        (Movement::Drift(by), _) => judgement.add(
+            false,
+            "Drifting",
+            format!("times wandered over {}: keep other work off the machine, or take a longer profile", percent(by)),
+        ),
+    }
+}
+
+/// Judges latencies of which nothing else is known.
+pub fn of_series(durations: &[u64]) -> Validity {
+    use edgeyard_measure::series;
+    let mut judgement = Judgement::default();
+    judge_series(series::movement(durations), series::two_modes(durations), &mut judgement);
+    let needed = minimum_queries(0.9);
+    if (durations.len() as u64) < needed {
+        let advice = format!("{} latencies are fewer than {needed}: measure for longer", durations.len());
+        judgement.add(false, "TooFewSamples", advice);
+    }
+    judgement.verdict()
+}
+
+/// Judges the machine as it was seen from the side.
+pub fn of_machine(seen: &Seen) -> Validity {
+    let mut judgement = Judgement::default();
+    if let Some(stolen) = seen.stolen.filter(|stolen| *stolen > MOST_STOLEN) {
+        judgement.add(
+            false,
+            "ProcessorStolen",
+            format!(
+                "the host gave {:.1} % of the processor time to others: measure on a machine of your own",
+                stolen * 100.0
+            ),
+        );
+    }
+    if let Some((lowest, highest)) =
+        seen.kilohertz.filter(|(lowest, highest)| (*lowest as f64) < LEAST_CLOCK * *highest as f64)
+    {
+        judgement.add(
+            false,
+            "ClockChanged",
+            format!(
+                "the clock went between {lowest} and {highest} kHz: set the governor to performance and cool the device"
+            ),
+        );
+    }
+    judgement.verdict()
 }
 
 /// A run is as valid as the worst of its variants.
@@ -111,7 +206,39 @@ mod tests {
     use super::*;
 
     fn judged(threads: u32, has_nan: bool) -> Validity {
-        of_variant(&Evidence { latency: None, has_nan, threads, usable_processors: 2, clock_is_emulated: false })
+        of_variant(&Evidence {
+            latency: None,
+            moved: None,
+            has_nan,
+            threads,
+            usable_processors: 2,
+            clock_is_emulated: false,
+        })
+    }
+
+    #[test]
+    fn series_that_move_are_named() {
+        let named = |level: fn(usize) -> u64| {
+            let found = of_series(&(0..2000).map(level).collect::<Vec<_>>());
+            (found.state, found.reasons.first().cloned())
+        };
+        // A sawtooth of 1 % stands for noise.
+        assert_eq!(named(|n| 1000 + n as u64 % 11), (VALID.into(), None));
+        assert_eq!(named(|n| 1000 + n as u64 % 11 + n as u64 / 20), (INCONCLUSIVE.into(), Some("Ramp".into())));
+        let step = |n: usize| if n < 900 { 1000 } else { 1100 } + n as u64 % 11;
+        assert_eq!(named(step), (INCONCLUSIVE.into(), Some("Step".into())));
+        let bimodal = |n: usize| if n % 5 < 2 { 1000 } else { 1100 } + n as u64 % 11;
+        assert_eq!(named(bimodal), (INCONCLUSIVE.into(), Some("Bimodal".into())));
+        let wave = |n: usize| 1000 + n as u64 % 11 + (50.0 * (n as f64 / 80.0).sin() + 50.0) as u64;
+        assert_eq!(named(wave), (INCONCLUSIVE.into(), Some("Drifting".into())));
+        assert_eq!(of_series(&[5; 10]).reasons, ["TooFewSamples"]);
+    }
+
+    #[test]
+    fn a_machine_that_was_shared_is_told() {
+        let busy = Seen { stolen: Some(0.05), kilohertz: Some((1_000_000, 2_000_000)), ..Seen::default() };
+        assert_eq!(of_machine(&busy).reasons, ["ProcessorStolen", "ClockChanged"]);
+        assert_eq!(of_machine(&Seen::default()).state, VALID);
     }
 
     #[test]

@@ -272,3 +272,77 @@ fn bad_input_is_told_before_anything_runs() {
     let class = file(dir.path(), "tiny.yaml", class.as_bytes());
     run(&lite, &["--device-class", text(&class)], "ModelTooLarge", "flash 16");
 }
+
+#[test]
+fn a_recorded_meter_tells_energy() {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = file(dir.path(), "dense.onnx", &models::dense_onnx());
+    let meter = dir.path().join("meter");
+    std::fs::create_dir(&meter).unwrap();
+    file(
+        &meter,
+        "meter.json",
+        br#"{"name": "lab", "scope": "board", "periodNanoseconds": 1000000, "millivolts": 5000}"#,
+    );
+    // Two watts for ever: what an inference takes is two watts times its share of the windows, and nothing above idling.
+    file(&meter, "readings.csv", b"nanoseconds,watts\n0,2.0\n1000000,2.0\n");
+    let out = dir.path().join("out");
+    let replay = format!("replay:{}", text(&meter));
+    succeed(&[
+        "run",
+        "--model",
+        text(&model),
+        "--device-class",
+        "host-cpu",
+        "--profile",
+        "Smoke",
+        "--meter",
+        &replay,
+        "--out",
+        text(&out),
+    ]);
+    let found = record(&out);
+    let energy = found.results[0].energy.as_ref().unwrap();
+    let latency = found.results[0].latency.as_ref().unwrap();
+    let seconds: u64 = latency.windows.iter().map(|window| window.end_nanoseconds - window.start_nanoseconds).sum();
+    let wanted = 2 * seconds / latency.count;
+    assert!(energy.gross_nanojoules.abs_diff(wanted) <= wanted / 50 + 1, "{} is not {wanted}", energy.gross_nanojoules);
+    assert!(energy.net_nanojoules.unsigned_abs() <= 1, "{}", energy.net_nanojoules);
+    assert_eq!((energy.supply_millivolts, energy.scope.as_str()), (Some(5000), "board"));
+    assert_eq!(energy.idle_microwatts, [2_000_000, 2_000_000]);
+    let arguments = ["--profile", "Smoke", "--meter", "sundial", "--out", text(&out)];
+    let arguments = [&["run", "--model", text(&model), "--device-class", "host-cpu"][..], &arguments].concat();
+    fail(&arguments, 2, "UnknownMeter", "rapl, hwmon:CHIP");
+}
+
+#[test]
+fn variants_are_compared_with_the_first() {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let fast = file(dir.path(), "fast.onnx", &models::slow_onnx(64));
+    let slow = file(dir.path(), "slow.onnx", &models::slow_onnx(160));
+    let out = dir.path().join("out");
+    succeed(&[
+        "run",
+        "--model",
+        text(&fast),
+        "--model",
+        text(&slow),
+        "--device-class",
+        "host-cpu",
+        "--profile",
+        "Quick",
+        "--out",
+        text(&out),
+    ]);
+    let found = record(&out);
+    assert_eq!(found.results[0].unavailable["comparison"], "IsReference");
+    let comparison = found.results[1].comparison.as_ref().unwrap();
+    assert_eq!(comparison.reference, "fast/fast/ort-x86");
+    let latency = comparison.latency.as_ref().unwrap();
+    // Fifteen times the multiplications: no noise hides that.
+    assert!(latency.shift_nanoseconds > 0 && latency.lower_nanoseconds > 0);
+    assert!(latency.p_value.parse::<f64>().unwrap() < 0.01);
+    assert_eq!(comparison.unavailable["accuracy"], "NotRequested");
+}

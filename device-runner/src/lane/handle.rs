@@ -1,11 +1,11 @@
 //! The parent's side: starts a lane, asks it, and tells its death apart from its refusals.
 
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::protocol::{Reply, Request, receive, send};
@@ -57,6 +57,8 @@ pub struct Lane {
     child: Child,
     to: Option<BufWriter<ChildStdin>>,
     from: Receiver<Answer>,
+    /// The end of what the runtime printed.
+    said: Arc<Mutex<Vec<u8>>>,
     oom_kills_before: Option<u64>,
 }
 
@@ -69,7 +71,7 @@ impl Lane {
         let failed = |error: std::io::Error| Failure::infrastructure("LaneNotStarted", format!("no lane: {error}"));
         // Through /proc/self/exe, because a newer build may have taken this program's path.
         let mut command = Command::new("/proc/self/exe");
-        command.arg("lane").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
+        command.arg("lane").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         // The runtimes of this process must not send telemetry.
         command.env("ORT_DISABLE_TELEMETRY", "1");
         // SAFETY: prctl is async-signal-safe. The lane dies with the runner, however that ends.
@@ -94,7 +96,11 @@ impl Lane {
                 }
             }
         });
-        Ok(Self { child, to, from, oom_kills_before })
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
+        std::thread::spawn(move || listen(stderr, &heard));
+        Ok(Self { child, to, from, said, oom_kills_before })
     }
 
     /// The process' id.
@@ -149,9 +155,23 @@ impl Lane {
         // The kernel counts a kill shortly before or after the process is gone.
         let oom = self.oom_kills_before.zip(cgroup::oom_kills()).is_some_and(|(before, now)| now > before);
         match status {
-            Ok(status) => cause_of_death(status, oom),
+            Ok(status) => {
+                let mut failure = cause_of_death(status, oom);
+                if let Some(last) = self.last_words() {
+                    failure.message.push_str(&format!("; it said: {last}"));
+                }
+                failure
+            }
             Err(error) => Failure::infrastructure("RuntimeCrashed", format!("the lane is gone: {error}")),
         }
+    }
+
+    /// The last line that the runtime printed.
+    fn last_words(&self) -> Option<String> {
+        let said = self.said.lock().ok()?;
+        let text = String::from_utf8_lossy(&said);
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        Some(line.chars().take(300).collect())
     }
 
     fn kill(&mut self) {
@@ -166,6 +186,19 @@ impl Drop for Lane {
             self.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+/// Keeps the end of what a lane prints. Runtimes are talkative; people see it only when something went wrong.
+fn listen(mut from: ChildStderr, said: &Mutex<Vec<u8>>) {
+    const KEPT: usize = 4096;
+    let mut piece = [0; 1024];
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        tracing::debug!("lane: {}", String::from_utf8_lossy(&piece[..length]).trim_end());
+        let Ok(mut said) = said.lock() else { return };
+        said.extend_from_slice(&piece[..length]);
+        let surplus = said.len().saturating_sub(KEPT);
+        said.drain(..surplus);
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod fingerprint;
+pub mod monitor;
 pub mod settings;
 
 use std::path::{Path, PathBuf};

@@ -6,27 +6,39 @@ use std::time::SystemTime;
 use edgeyard_job::spec::{Fidelity, ModelFormat, Profile};
 use edgeyard_measure::wilson;
 use edgeyard_record::{
-    Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Operator,
+    Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor, Operator,
     RECORD_VERSION, Record, Validity, VariantResult, Workload,
 };
 
-use super::latency::latency;
+use super::compare;
+use super::energy::Metered;
+use super::latency::{Measured, latency};
 use super::subject::Subject;
 use super::{Context, Outcome, Outputs, Unavailable};
 use crate::accuracy::metric_name;
 use crate::error::Failure;
+use crate::machine::monitor::Seen;
 use crate::machine::settings;
 use crate::plan::{Lease, Plan};
 use crate::{clock, validity};
 
+/// What was found beside the variants' own results.
+pub struct Found {
+    /// When the run began.
+    pub started: SystemTime,
+    /// Who the machine is.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Median of the time between two readings of the clock.
+    pub clock_overhead: u64,
+    /// What the monitor saw, where latencies were measured.
+    pub seen: Option<Seen>,
+    /// What the meter told, if there is one.
+    pub metered: Option<Metered>,
+}
+
 /// The record and what goes with it.
-pub fn outcome(
-    context: Context,
-    subjects: Vec<Subject>,
-    started: SystemTime,
-    fingerprint: BTreeMap<String, String>,
-    clock_overhead: u64,
-) -> Result<Outcome, Failure> {
+pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result<Outcome, Failure> {
+    let Found { started, fingerprint, clock_overhead, seen, metered } = found;
     let plan = context.plan;
     let mut unavailable = Unavailable::new();
     let runtimes = subjects
@@ -38,11 +50,13 @@ pub fn outcome(
     let environment =
         Environment { fingerprint_digest, fingerprint, runtimes, settings: settings::read(&context.root) };
     let (mut blobs, mut outputs, mut failures, mut results) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut scores = Vec::new();
     for mut subject in subjects {
-        let (result, blob) = variant_result(&context, &mut subject);
+        let (result, blob) = variant_result(&context, &mut subject, metered.as_ref());
         results.push(result);
         blobs.extend(blob);
         failures.push(subject.failure);
+        scores.push(subject.score);
         if plan.keep_outputs
             && let (Some(inferred), Some(info)) = (subject.outputs, subject.info)
         {
@@ -55,9 +69,15 @@ pub fn outcome(
             });
         }
     }
+    compare::with_the_first(&mut results, &scores);
     let (metadata, device) = who(plan, started, &mut unavailable);
     if context.phases.iter().any(|phase| phase.variant.is_none()) {
         unavailable.insert("phases.variant".into(), "WholeRun".into());
+    }
+    let judged = seen.as_ref().map(validity::of_machine);
+    let monitor = seen.map(monitor);
+    if monitor.is_none() {
+        unavailable.insert("monitor".into(), "EmulatedClock".into());
     }
     let record = Record {
         schema_version: RECORD_VERSION.into(),
@@ -82,11 +102,37 @@ pub fn outcome(
             },
         },
         phases: if context.clock_is_emulated { Vec::new() } else { context.phases },
-        validity: validity::of_run(results.iter().map(|result| &result.validity)),
+        validity: validity::of_run(results.iter().map(|result| &result.validity).chain(&judged)),
+        monitor,
         results,
         unavailable,
     };
     Ok(Outcome { record, blobs, outputs, failures })
+}
+
+fn monitor(seen: Seen) -> Monitor {
+    let Seen { looks, stolen, kilohertz, millidegrees, load, own_nanoseconds } = seen;
+    let mut unavailable = Unavailable::new();
+    let mut explain = |fields: &[&str], missing: bool| {
+        for field in fields.iter().filter(|_| missing) {
+            unavailable.insert((*field).to_owned(), "NotReadable".into());
+        }
+    };
+    explain(&["stolenRatio"], stolen.is_none());
+    explain(&["lowestKilohertz", "highestKilohertz"], kilohertz.is_none());
+    explain(&["firstMillidegrees", "highestMillidegrees"], millidegrees.is_none());
+    explain(&["highestLoad"], load.is_none());
+    Monitor {
+        looks,
+        own_nanoseconds,
+        stolen_ratio: stolen.map(ratio),
+        lowest_kilohertz: kilohertz.map(|(lowest, _)| lowest),
+        highest_kilohertz: kilohertz.map(|(_, highest)| highest),
+        first_millidegrees: millidegrees.map(|(first, _)| first),
+        highest_millidegrees: millidegrees.map(|(_, highest)| highest),
+        highest_load: load.map(|load| format!("{load:.2}")),
+        unavailable,
+    }
 }
 
 fn who(plan: &Plan, started: SystemTime, unavailable: &mut Unavailable) -> (Metadata, Device) {
@@ -146,7 +192,11 @@ fn ratio(value: f64) -> String {
     format!("{value:.6}")
 }
 
-fn variant_result(context: &Context, subject: &mut Subject) -> (VariantResult, Option<Vec<u8>>) {
+fn variant_result(
+    context: &Context,
+    subject: &mut Subject,
+    metered: Option<&Metered>,
+) -> (VariantResult, Option<Vec<u8>>) {
     let plan = context.plan;
     let failed = subject.failure.clone();
     let mut unavailable = Unavailable::new();
@@ -157,12 +207,23 @@ fn variant_result(context: &Context, subject: &mut Subject) -> (VariantResult, O
         }
     };
     let no_clock = context.clock_is_emulated;
-    let (latency, blob) = match if failed.is_some() { None } else { latency(subject) } {
-        Some((latency, blob)) => (Some(latency), blob),
+    let measured = if failed.is_some() { None } else { latency(subject, plan.seed) };
+    let moved = measured.as_ref().map(|measured| (measured.movement, measured.modes));
+    let (latency, blob) = match measured {
+        Some(Measured { latency, blob, .. }) => (Some(latency), blob),
         None => (None, None),
     };
     explain("latency", latency.is_none(), "EmulatedClock");
     let load_nanoseconds = subject.load_nanoseconds.filter(|_| !no_clock);
+    let (energy, why) = match metered {
+        _ if latency.is_none() => (None, "EmulatedClock".to_owned()),
+        None => (None, "NoMeter".to_owned()),
+        Some(metered) => match metered.of_variant(&subject.windows) {
+            Ok(energy) => (Some(energy), String::new()),
+            Err(reason) => (None, reason.to_owned()),
+        },
+    };
+    explain("energy", energy.is_none(), &why);
     explain("loadNanoseconds", load_nanoseconds.is_none(), "EmulatedClock");
     let first_inference_nanoseconds = subject.first_nanoseconds.filter(|_| !no_clock);
     explain("firstInferenceNanoseconds", first_inference_nanoseconds.is_none(), "EmulatedClock");
@@ -191,15 +252,16 @@ fn variant_result(context: &Context, subject: &mut Subject) -> (VariantResult, O
     };
     explain("peakMemoryBytes", peak_memory_bytes.is_none(), "NotReadable");
 
-    let accuracy = plan.data.as_ref().zip(subject.score).and_then(|(data, score)| {
-        let interval = wilson(score.correct, score.count, edgeyard_measure::interval::CONFIDENCE)?;
+    let accuracy = plan.data.as_ref().zip(subject.score.as_ref()).and_then(|(data, score)| {
+        let (correct, count) = (score.correct(), score.count());
+        let interval = wilson(correct, count, edgeyard_measure::interval::CONFIDENCE)?;
         Some(Accuracy {
             metric: metric_name(data.scoring.as_ref()?.metric).into(),
-            value: ratio(score.correct as f64 / score.count as f64),
+            value: ratio(correct as f64 / count as f64),
             lower: ratio(interval.lower),
             upper: ratio(interval.upper),
-            sample_count: score.count,
-            correct: score.correct,
+            sample_count: count,
+            correct,
             dataset_digest: data.digest.clone(),
         })
     });
@@ -215,6 +277,7 @@ fn variant_result(context: &Context, subject: &mut Subject) -> (VariantResult, O
         },
         None => validity::of_variant(&validity::Evidence {
             latency: latency.as_ref(),
+            moved,
             has_nan: subject.outputs.as_ref().is_some_and(|outputs| outputs.has_nan),
             threads: plan.threads,
             usable_processors: settings::usable_processors(&context.root),
@@ -235,6 +298,7 @@ fn variant_result(context: &Context, subject: &mut Subject) -> (VariantResult, O
         outcome: if failed.is_some() { "Failed".into() } else { "Succeeded".into() },
         failure: failed.map(|failure| RecordedFailure { reason: failure.reason, message: failure.message }),
         latency,
+        energy,
         load_nanoseconds,
         first_inference_nanoseconds,
         instructions_per_inference,
@@ -245,6 +309,7 @@ fn variant_result(context: &Context, subject: &mut Subject) -> (VariantResult, O
         accuracy,
         settings: subject.info.as_ref().map(|info| info.settings.clone()).unwrap_or_default(),
         output_digest,
+        comparison: None,
         validity,
         unavailable,
     };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use edgeyard_measure::{early_stopping, interval, minimum_queries, order_statistic, pick, samples};
+use edgeyard_measure::series::{self, Movement};
+use edgeyard_measure::{bootstrap, early_stopping, interval, minimum_queries, order_statistic, pick, samples};
 use edgeyard_record::{Disturbance, EarlyStopping, Latency, Percentile, Samples};
 
 use super::subject::Subject;
@@ -12,9 +13,22 @@ const PERCENTILES: [(&str, f64); 5] = [("50", 0.5), ("90", 0.9), ("95", 0.95), (
 /// Packed samples above this are a blob of their own.
 const LARGEST_INLINE: usize = 64 * 1024;
 
-/// The latency of a variant, and its samples if they are a blob. `None` without samples.
-pub fn latency(subject: &Subject) -> Option<(Latency, Option<Vec<u8>>)> {
-    let mut sorted: Vec<u64> = subject.samples.iter().map(|sample| sample.duration).collect();
+/// What a variant's samples say.
+pub struct Measured {
+    /// For the record.
+    pub latency: Latency,
+    /// The samples, if they are a blob.
+    pub blob: Option<Vec<u8>>,
+    /// How the series moves.
+    pub movement: Movement,
+    /// By how much the slower of two modes is slower, if there are two.
+    pub modes: Option<f64>,
+}
+
+/// What a variant's samples say; `None` without samples.
+pub fn latency(subject: &Subject, seed: u64) -> Option<Measured> {
+    let durations: Vec<u64> = subject.samples.iter().map(|sample| sample.duration).collect();
+    let mut sorted = durations.clone();
     sorted.sort_unstable();
     let (minimum, maximum) = (*sorted.first()?, *sorted.last()?);
     let n = sorted.len();
@@ -62,6 +76,19 @@ pub fn latency(subject: &Subject) -> Option<(Latency, Option<Vec<u8>>)> {
     };
     let warmed_up =
         subject.warmed_up.unwrap_or(crate::lane::protocol::WarmedUp { count: 0, nanoseconds: 0, steady: false });
+    let as_floats: Vec<f64> = durations.iter().map(|duration| *duration as f64).collect();
+    let mean = bootstrap::mean(&as_floats, interval::CONFIDENCE, seed);
+    if mean.is_none() {
+        for end in ["Lower", "Upper"] {
+            unavailable.insert(format!("mean{end}Nanoseconds"), "TooFewSamples".into());
+        }
+    }
+    let medians: Vec<f64> = subject.windows.iter().map(|window| window.median_nanoseconds as f64).collect();
+    for (field, count) in [("windowVariation", medians.len()), ("autocorrelation", n)] {
+        if count < 2 {
+            unavailable.insert(field.into(), "TooFewSamples".into());
+        }
+    }
     let sum: u128 = sorted.iter().map(|n| u128::from(*n)).sum();
     let latency = Latency {
         count: n as u64,
@@ -70,6 +97,10 @@ pub fn latency(subject: &Subject) -> Option<(Latency, Option<Vec<u8>>)> {
         minimum_nanoseconds: minimum,
         maximum_nanoseconds: maximum,
         mean_nanoseconds: ((sum + n as u128 / 2) / n as u128) as u64,
+        mean_lower_nanoseconds: mean.map(|mean| mean.lower.round() as u64),
+        mean_upper_nanoseconds: mean.map(|mean| mean.upper.round() as u64),
+        window_variation: (medians.len() > 1).then(|| format!("{:.6}", series::coefficient_of_variation(&medians))),
+        autocorrelation: (n > 1).then(|| format!("{:.6}", series::autocorrelation(&as_floats, 1))),
         percentile_method: edgeyard_measure::PERCENTILE_METHOD.into(),
         percentiles,
         early_stopping: stopping,
@@ -84,5 +115,5 @@ pub fn latency(subject: &Subject) -> Option<(Latency, Option<Vec<u8>>)> {
         windows: subject.windows.clone(),
         samples: Some(kept),
     };
-    Some((latency, blob))
+    Some(Measured { latency, blob, movement: series::movement(&durations), modes: series::two_modes(&durations) })
 }

@@ -5,6 +5,8 @@
 
 mod subject;
 mod latency;
+mod compare;
+mod energy;
 mod assemble;
 
 use std::collections::BTreeMap;
@@ -18,11 +20,14 @@ use crate::clock;
 use crate::error::Failure;
 use crate::lane::Watch;
 use crate::lane::protocol::EngineSpec;
+use crate::machine::monitor::Monitor;
 use crate::machine::{self, Root, settings};
+use crate::meter;
 use crate::plan::{Plan, Timing, Variant};
 use crate::progress::Observer;
 use crate::runtime::{self, FIRMWARE_VARIABLE, LITERT_VARIABLE, ORT_VARIABLE, QEMU_VARIABLE};
 use crate::tensor::TensorInfo;
+use energy::Metering;
 use subject::Subject;
 
 /// What a run came to.
@@ -117,11 +122,16 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     let clock_overhead = clock::overhead();
     context.phase("Preflight", None, 0);
 
+    // A meter that is not there fails the run before any variant is loaded.
+    if let Some(name) = &plan.meter {
+        meter::open(name, &context.root)?;
+    }
     let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
     for subject in &mut subjects {
         let engine = engine_for(plan, subject.variant);
         subject.prepare(&mut context, engine, &timing)?;
     }
+    let (mut seen, mut metered) = (None, None);
     if counts_instructions {
         for subject in &mut subjects {
             subject.count_instructions(&mut context)?;
@@ -130,14 +140,19 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
         for subject in &mut subjects {
             subject.warm_up(&mut context, &timing)?;
         }
+        let monitor = Monitor::start(context.root.clone());
+        let meter = Metering::start(&mut context, &timing)?;
         measure(&mut context, &mut subjects, &timing)?;
+        metered = meter.map(|meter| meter.finish(&mut context, &timing)).transpose()?;
+        seen = Some(monitor.finish());
     }
     for subject in &mut subjects {
         subject.infer_all(&mut context)?;
         subject.finish(&mut context)?;
     }
     context.step("Analyse", "", 1);
-    assemble::outcome(context, subjects, started, fingerprint, clock_overhead)
+    let found = assemble::Found { started, fingerprint, clock_overhead, seen, metered };
+    assemble::outcome(context, subjects, found)
 }
 
 /// Lets the variants take turns: A B A B, so that drift meets all of them alike.

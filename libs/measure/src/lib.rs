@@ -3,10 +3,16 @@
 //! Everything that a record says about a series of latencies is computed here, so that `analyse` says the same about
 //! latencies from elsewhere. Each formula names its source; tests hold them against SciPy and LoadGen's published logs.
 
+pub mod bootstrap;
+pub mod compare;
 pub mod early_stopping;
+pub mod energy;
 pub mod interval;
 pub mod percentile;
+pub mod random;
 pub mod samples;
+pub mod schedule;
+pub mod series;
 pub mod special;
 
 pub use early_stopping::{EarlyStopping, TooFewQueries, early_stopping, minimum_queries};

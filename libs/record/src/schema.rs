@@ -26,6 +26,8 @@ pub struct Record {
     pub harness: Harness,
     /// When each phase began and ended, in order.
     pub phases: Vec<PhaseSpan>,
+    /// What was seen of the machine while latencies were measured.
+    pub monitor: Option<Monitor>,
     /// What was found, one entry a variant, in the order asked.
     pub results: Vec<VariantResult>,
     /// Whether the numbers can be used, and why not.
@@ -128,6 +130,30 @@ pub struct PhaseSpan {
     pub end_nanoseconds: u64,
 }
 
+/// What was seen of the machine from the side.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Monitor {
+    /// Looks at the machine.
+    pub looks: u64,
+    /// Processor time that looking took.
+    pub own_nanoseconds: u64,
+    /// Share of processor time that the host gave to others, as a decimal string.
+    pub stolen_ratio: Option<String>,
+    /// Lowest clock of the first processor.
+    pub lowest_kilohertz: Option<u64>,
+    /// Highest clock of the first processor.
+    pub highest_kilohertz: Option<u64>,
+    /// Temperature of the hottest zone when measuring began.
+    pub first_millidegrees: Option<i64>,
+    /// Its highest.
+    pub highest_millidegrees: Option<i64>,
+    /// Highest load average of a minute, as a decimal string.
+    pub highest_load: Option<String>,
+    /// What is unknown, and why: field to reason.
+    pub unavailable: BTreeMap<String, String>,
+}
+
 /// What was found of one variant.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -150,6 +176,8 @@ pub struct VariantResult {
     pub failure: Option<Failure>,
     /// Time per inference; null on emulated devices.
     pub latency: Option<Latency>,
+    /// Energy of one inference; null without a meter.
+    pub energy: Option<Energy>,
     /// Time to load the model.
     pub load_nanoseconds: Option<u64>,
     /// Time of the first inference.
@@ -170,6 +198,8 @@ pub struct VariantResult {
     pub settings: BTreeMap<String, String>,
     /// Digest of all outputs on the evaluation's or the generated inputs, as little-endian bytes in order.
     pub output_digest: Option<String>,
+    /// How it compares with the first variant; null for the first itself.
+    pub comparison: Option<Comparison>,
     /// Whether this variant's numbers can be used.
     pub validity: Validity,
     /// What is unknown, and why: field to reason.
@@ -202,6 +232,14 @@ pub struct Latency {
     pub maximum_nanoseconds: u64,
     /// Mean, rounded to the nanosecond.
     pub mean_nanoseconds: u64,
+    /// Lower end of the mean's 95 % interval by block bootstrap (BCa); null with too few samples.
+    pub mean_lower_nanoseconds: Option<u64>,
+    /// Upper end.
+    pub mean_upper_nanoseconds: Option<u64>,
+    /// Coefficient of variation of the windows' medians, as a decimal string; null with one window.
+    pub window_variation: Option<String>,
+    /// Autocorrelation of neighbouring samples, as a decimal string; null with one sample.
+    pub autocorrelation: Option<String>,
     /// How percentiles are picked from the samples.
     pub percentile_method: String,
     /// Percentiles that the count allows, by name (`50`, `90`, `95`, `99`, `99.9`).
@@ -216,6 +254,32 @@ pub struct Latency {
     pub windows: Vec<Window>,
     /// All samples in order; see `media_type::SAMPLES`.
     pub samples: Option<Samples>,
+}
+
+/// Energy of one inference, measured over the variant's windows.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Energy {
+    /// The meter, such as `hwmon:ina226`.
+    pub meter: String,
+    /// What was measured: a rail, a package, the board.
+    pub scope: String,
+    /// Supply voltage in millivolts; energy depends on it.
+    pub supply_millivolts: Option<u64>,
+    /// Of all that happened, in nanojoules.
+    pub gross_nanojoules: u64,
+    /// Without what idling takes, in nanojoules; below zero if idling took more.
+    pub net_nanojoules: i64,
+    /// Standard uncertainty of the net, in nanojoules.
+    pub uncertainty_nanojoules: u64,
+    /// Net energy times mean latency, in joule seconds, as a decimal string.
+    pub energy_delay_joule_seconds: String,
+    /// Power of the idle machine before and after, in microwatts.
+    pub idle_microwatts: Vec<u64>,
+    /// Readings that counted.
+    pub readings: u64,
+    /// What is unknown, and why: field to reason.
+    pub unavailable: BTreeMap<String, String>,
 }
 
 /// A percentile with its 95 % interval.
@@ -326,6 +390,52 @@ pub struct Accuracy {
     pub correct: u64,
     /// Digest of the data.
     pub dataset_digest: String,
+}
+
+/// A variant beside the first one of the run, which took turns with it on the same device.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// `model/variant/target` of the first variant.
+    pub reference: String,
+    /// Of the windows' medians.
+    pub latency: Option<LatencyComparison>,
+    /// Of right answers to the same samples.
+    pub accuracy: Option<AccuracyComparison>,
+    /// What is unknown, and why: field to reason.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+/// How much slower (above zero) or faster a variant is than the reference.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyComparison {
+    /// Median of all differences between windows' medians (Hodges and Lehmann).
+    pub shift_nanoseconds: i64,
+    /// Lower end of its 95 % interval.
+    pub lower_nanoseconds: i64,
+    /// Upper end.
+    pub upper_nanoseconds: i64,
+    /// The shift over the reference's median, as a decimal string.
+    pub shift_ratio: String,
+    /// Probability of as much by chance (Mann and Whitney), as a decimal string.
+    pub p_value: String,
+    /// The same, corrected for all questions asked of this record (Holm).
+    pub p_adjusted: String,
+}
+
+/// Samples that only one of two variants answers right.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccuracyComparison {
+    /// That only the reference answers right.
+    pub only_reference: u64,
+    /// That only this variant answers right.
+    pub only_this: u64,
+    /// Probability of as much by chance (McNemar, exact), as a decimal string.
+    pub p_value: String,
+    /// The same, corrected for all questions asked of this record (Holm).
+    pub p_adjusted: String,
 }
 
 /// Whether numbers can be used.
