@@ -33,6 +33,8 @@ pub fn install(cluster: &Cluster, settings: &[&str]) -> Result<()> {
         "--wait",
         "--timeout",
         "180s",
+        // The CRDs may be there already, applied by hand or by the suite `crds-server`.
+        "--take-ownership",
         "--set",
         &tag,
         "--set",

@@ -140,7 +140,7 @@ pub fn logistic(a: i32) -> i32 {
     if a == 0 {
         return 1 << 30;
     }
-    let positive = one_over_one_plus(exp_on_negative(-a.wrapping_abs(), 4));
+    let positive = one_over_one_plus(exp_on_negative(a.wrapping_abs().wrapping_neg(), 4));
     if a > 0 { positive } else { i32::MAX - positive }
 }
 
@@ -150,7 +150,7 @@ pub fn tanh(a: i32) -> i32 {
         return 0;
     }
     // Doubling the argument is taking its bits as five integer bits.
-    let t = one_minus_over_one_plus(exp_on_negative(-a.wrapping_abs(), 5));
+    let t = one_minus_over_one_plus(exp_on_negative(a.wrapping_abs().wrapping_neg(), 5));
     if a < 0 { -t } else { t }
 }
 
