@@ -39,7 +39,14 @@ fn spec(url: &str, models: &[&[u8]], evaluation: Option<&[u8]>) -> JobSpec {
             },
             backend: Backend::Runtime,
             limits: Limits::default(),
-            workload: Workload { scenario: Scenario::SingleStream, profile: Profile::Smoke, seed: 42 },
+            workload: Workload {
+                scenario: Scenario::SingleStream,
+                profile: Profile::Smoke,
+                seed: 42,
+                query_count: None,
+                percentile: None,
+                latency_bound_nanoseconds: None,
+            },
             threads: 1,
             variants: variants.collect(),
             accuracy: evaluation

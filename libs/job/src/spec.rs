@@ -172,6 +172,12 @@ pub enum AccuracyMetric {
     Top1Accuracy,
     /// Share of samples whose right class is among the best five.
     Top5Accuracy,
+    /// Area under the ROC curve; the output is one score a sample, or two classes.
+    AreaUnderCurve,
+    /// Mean of the absolute differences from `y`; smaller is better.
+    MeanAbsoluteError,
+    /// Unweighted mean of the classes' F1 scores.
+    MacroF1,
 }
 
 /// One step of a recipe.
@@ -241,6 +247,15 @@ pub struct Measure {
     /// Data and metric that accuracy is computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<EvaluationData>,
+    /// Whether energy is measured.
+    #[serde(default)]
+    pub energy: EnergyPolicy,
+    /// The device's meter, as `edgeyard-device-runner run --meter` takes it; absent: the device has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<String>,
+    /// Wait until the device is this cool before measuring, in thousandths of a degree Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cool_down_millidegrees: Option<i64>,
     /// Seconds after which the run is given up.
     pub deadline_seconds: u64,
 }
@@ -315,13 +330,62 @@ pub struct Workload {
     pub profile: Profile,
     /// Fixes every choice that chance would make.
     pub seed: u64,
+    /// Queries of each variant at least; absent: what the profile and the scenario ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_count: Option<u64>,
+    /// The percentile that the run is about; absent: the scenario's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<HeadlinePercentile>,
+    /// `Server`: what the percentile of the latencies must not exceed. Absent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_bound_nanoseconds: Option<u64>,
 }
 
 /// In what pattern inputs are fed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// One after the other.
+    /// One query of one sample after the other; the 90th percentile counts.
     SingleStream,
+    /// One query of eight samples after the other; the 99th percentile counts.
+    MultiStream,
+    /// Queries of one sample arrive by a Poisson process; the highest rate whose 99th percentile keeps a bound counts.
+    Server,
+    /// All samples at once; the throughput counts.
+    Offline,
+    /// As MLPerf Tiny: exactly 5 windows of at least 10 s and 10 inferences; the median of their rates counts.
+    Tiny,
+}
+
+/// A percentile that a run is about.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadlinePercentile {
+    /// The median.
+    P50,
+    /// The 90th.
+    P90,
+    /// The 95th.
+    P95,
+    /// The 97th.
+    P97,
+    /// The 99th.
+    P99,
+    /// The 99.9th.
+    P999,
+}
+
+impl HeadlinePercentile {
+    /// As a share of one.
+    #[must_use]
+    pub const fn share(self) -> f64 {
+        match self {
+            Self::P50 => 0.5,
+            Self::P90 => 0.9,
+            Self::P95 => 0.95,
+            Self::P97 => 0.97,
+            Self::P99 => 0.99,
+            Self::P999 => 0.999,
+        }
+    }
 }
 
 /// How long is measured.
@@ -333,6 +397,20 @@ pub enum Profile {
     Quick,
     /// Enough to compare.
     Standard,
+    /// As long as MLPerf asks for: at least 10 minutes a variant.
+    Official,
+}
+
+/// Whether energy is measured.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EnergyPolicy {
+    /// A run without a working meter fails.
+    Required,
+    /// Measured where the device has a meter; null with the reason elsewhere.
+    #[default]
+    BestEffort,
+    /// Not measured.
+    Disabled,
 }
 
 /// A variant to measure.
