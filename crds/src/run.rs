@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use crate::benchmark::{DeviceLoss, Timeouts, Workload};
+use crate::benchmark::{AccuracyMetric, DeviceLoss, EnergyPolicy, Timeouts, Workload};
 use crate::benchmark_status::ResultHeadline;
 use crate::descriptor::Descriptor;
 use crate::devices::DeviceRequest;
-use crate::optimization::{AccuracyMetric, ModelFormat};
+use crate::optimization::ModelFormat;
 use crate::references::{NamespacedReference, UniqueReference};
 use crate::rules::{immutable, one_way};
 use crate::scalars::{Digest, Key, ObjectName, TargetName};
@@ -51,6 +51,8 @@ use crate::scalars::{Digest, Key, ObjectName, TargetName};
     validation = immutable("workload"),
     validation = immutable("variants"),
     validation = immutable("accuracy"),
+    validation = immutable("energy"),
+    validation = immutable("coolDownCelsius"),
     validation = immutable("deviceLoss")
 )]
 pub struct BenchmarkRunSpec {
@@ -77,6 +79,12 @@ pub struct BenchmarkRunSpec {
     pub variants: Vec<PinnedVariant>,
     /// Data and metric that accuracy is computed from.
     pub accuracy: Option<PinnedEvaluation>,
+    /// Whether energy is measured, by the meter of the device's class.
+    #[serde(default)]
+    pub energy: EnergyPolicy,
+    /// Wait until the device is this cool before measuring, in degrees Celsius.
+    #[schemars(range(min = 1, max = 120))]
+    pub cool_down_celsius: Option<i32>,
     /// How long each step may take. Each may be extended.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -36,7 +36,7 @@ fn manifests_that_are_refused_at_once() -> Result<()> {
 
 /// Waits until nothing will happen unless somebody acts (kstatus' `Stalled`); some wait for the remedy, others have failed.
 fn stuck(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> Result<(String, String, serde_json::Value)> {
-    wait_for(&format!("{kind} {name} to be stalled"), Duration::from_secs(120), || {
+    wait_for(&format!("{kind} {name} to be stalled"), LIMIT, || {
         let Some(object) = cluster.get(kind, namespace, name)? else { bail!("{kind} {name} is gone") };
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         Ok(condition(&object, "Stalled", "True")
@@ -93,6 +93,13 @@ fn models_and_data_that_are_no_use() -> Result<()> {
             manifest: from(&format!("{{uri: \"https://127.0.0.1/model.onnx\", digest: \"{DEADBEEF}\"}}")),
             reasons: &["PrivateAddress"],
             words: &["127.0.0.1"],
+        },
+        // Tried four times before it is given up.
+        Case {
+            name: "unreachable",
+            manifest: from(&format!("{{uri: \"https://models.invalid/model.onnx\", digest: \"{DEADBEEF}\"}}")),
+            reasons: &["SourceUnreachable"],
+            words: &["https://models.invalid/model.onnx"],
         },
         Case {
             name: "no-config-map",
@@ -324,6 +331,31 @@ fn a_store_that_is_away_for_a_while() -> Result<()> {
     let message = result?;
     ensure!(message.contains("store"), "{message}");
     cluster.completed("modeloptimization", example.name(), "plain", LIMIT)?;
+    example.cleared()
+}
+
+#[test]
+#[ignore = "needs a cluster: cargo xtask test --only bad-input"]
+fn a_namespace_whose_quota_is_full() -> Result<()> {
+    let cluster = Cluster::from_environment()?;
+    lab::ready(&cluster)?;
+    let example = Example::new(&cluster, "full")?;
+    let quota = format!("store.namespaceQuotas.{}=1", example.name());
+    lab::install(&cluster, &[&quota])?;
+    let result = (|| {
+        let other = example::made_by("data.py", &["narrow"], "narrow.npz")?;
+        let Err(error) = example.push(&other) else { bail!("a push into a full namespace was taken") };
+        ensure!(error.to_string().contains("QuotaExceeded"), "{error}");
+        cluster.apply(&example.optimization("full", &example.inputs["MODEL"], PLAIN, ""))?;
+        stuck(&cluster, "modeloptimization", example.name(), "full")
+    })();
+    lab::install(&cluster, &[])?;
+    let (reason, message, status) = result?;
+    let said = format!("{reason} {message} {}", status["artifacts"]);
+    ensure!(said.contains("QuotaExceeded") && message.contains("quota"), "{said}");
+    // What was stored before is there still, and there is room again.
+    cluster.apply(&example.optimization("room", &example.inputs["MODEL"], PLAIN, ""))?;
+    cluster.completed("modeloptimization", example.name(), "room", LIMIT)?;
     example.cleared()
 }
 

@@ -34,6 +34,11 @@ capabilities: {drop: [ALL]}
 - {name: EDGEYARD_STORE_CA, value: /etc/edgeyard/store-ca/ca.crt}
 - {name: EDGEYARD_STORE_TOKEN_FILE, value: /var/run/secrets/edgeyard/store-token}
 - {name: EDGEYARD_LOG_FORMAT, value: {{ .Values.operator.logFormat }}}
+- {name: EDGEYARD_ALLOW_PRIVATE_ADDRESSES, value: {{ .Values.imports.allowPrivateAddresses | quote }}}
+- {name: EDGEYARD_MAX_INPUT_BYTES, value: {{ .Values.imports.maxBytes | int64 | quote }}}
+{{- if .Values.nodeAgent.enabled }}
+- {name: EDGEYARD_NODE_AGENT_PORT, value: {{ .Values.nodeAgent.port | quote }}}
+{{- end }}
 {{- end -}}
 {{- define "edgeyard.placement" -}}
 {{- with .Values.nodeSelector }}

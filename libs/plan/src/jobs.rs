@@ -128,6 +128,9 @@ pub fn measure_spec(
         threads: class.shape.threads,
         variants: run.variants.clone(),
         accuracy: run.accuracy.clone(),
+        energy: run.energy,
+        meter: class.meter.as_ref().map(|meter| meter.argument.clone()),
+        cool_down_millidegrees: run.cool_down_millidegrees,
         deadline_seconds: u64::try_from(run.timeouts.run_seconds).unwrap_or(1),
     });
     job(identity, store, work)

@@ -9,6 +9,8 @@ use crate::{Refusal, quantity, reason};
 
 /// The file in a pod that holds its job spec.
 pub const SPEC_FILE: &str = "/etc/edgeyard/job.json";
+/// Where a recorded series of a meter is mounted.
+pub const RECORDING: &str = "/var/lib/edgeyard/recording";
 /// The user that jobs run as.
 pub const USER: i64 = 65_532;
 

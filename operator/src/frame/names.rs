@@ -40,6 +40,8 @@ pub mod condition {
     pub const GRANTED: &str = "Granted";
     /// EdgeDevice: its node is ready; emulators are always online.
     pub const ONLINE: &str = "Online";
+    /// EdgeBenchmark: its artefacts are pinned, once and for all.
+    pub const MODELS_RESOLVED: &str = "ModelsResolved";
     /// EdgeDevice: nothing says that it is broken.
     pub const HEALTHY: &str = "Healthy";
 }

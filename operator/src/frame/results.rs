@@ -13,8 +13,16 @@ use prometheus_client::metrics::MetricType;
 pub enum Metric {
     /// Latency at a percentile.
     Latency,
+    /// Ends of the 95 % interval of a percentile.
+    LatencyInterval,
+    /// Energy of one inference.
+    Energy,
+    /// Samples a second.
+    Throughput,
     /// Accuracy from 0 to 1.
     Accuracy,
+    /// Ends of the accuracy's 95 % interval.
+    AccuracyInterval,
     /// Accuracy lost against the source.
     AccuracyDrop,
     /// Size of an artefact.
@@ -36,7 +44,11 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Self::Latency => "latency_seconds",
+            Self::LatencyInterval => "latency_interval_seconds",
+            Self::Energy => "energy_joules",
+            Self::Throughput => "throughput_samples_per_second",
             Self::Accuracy => "accuracy_ratio",
+            Self::AccuracyInterval => "accuracy_interval_ratio",
             Self::AccuracyDrop => "accuracy_drop_ratio",
             Self::ArtifactSize => "artifact_size_bytes",
             Self::Instructions => "instructions_per_inference",
@@ -50,7 +62,11 @@ impl Metric {
     fn help(self) -> &'static str {
         match self {
             Self::Latency => "Latency of one inference at a percentile, on real devices only",
+            Self::LatencyInterval => "Ends of the 95 % interval of the latency at a percentile",
+            Self::Energy => "Energy of one inference: gross, and net of what the idle device takes",
+            Self::Throughput => "Samples inferred in a second, or the highest rate that kept its bound",
             Self::Accuracy => "Accuracy on the evaluation set",
+            Self::AccuracyInterval => "Ends of the 95 % interval of the accuracy",
             Self::AccuracyDrop => "Accuracy lost against the first variant of the model on the device",
             Self::ArtifactSize => "Size of an artefact",
             Self::Instructions => "Instructions of one inference on an emulated device",

@@ -59,6 +59,26 @@ pub struct Settings {
     #[arg(long, env = "EDGEYARD_RELEASE_TIMEOUT_SECONDS", default_value_t = 120)]
     pub release_timeout_seconds: u32,
 
+    /// Let import Jobs fetch from private and link-local addresses: true or false.
+    #[arg(
+        long,
+        env = "EDGEYARD_ALLOW_PRIVATE_ADDRESSES",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub allow_private_addresses: bool,
+
+    /// The largest input that an import Job takes.
+    #[arg(long, env = "EDGEYARD_MAX_INPUT_BYTES", default_value_t = 2 << 30)]
+    pub max_input_bytes: u64,
+
+    /// Port at which each node's agent answers; runner pods ask it for what they may not read themselves.
+    #[arg(long, env = "EDGEYARD_NODE_AGENT_PORT")]
+    pub node_agent_port: Option<u16>,
+
     /// Something else than running the controllers.
     #[command(subcommand)]
     pub command: Option<Command>,

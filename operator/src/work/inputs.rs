@@ -21,8 +21,6 @@ use super::observe::SeenJob;
 use super::reports;
 use super::template::{self, Identity, Program, Volumes};
 
-/// Larger inputs are refused.
-const MAX_INPUT_BYTES: u64 = 2 << 30;
 /// Seconds that a grant outlives its job.
 pub const GRANT_MARGIN: i64 = 300;
 
@@ -132,8 +130,8 @@ where
         spec::Identity { namespace, name, uid: key, attempt },
         store_access(context, grant),
         planned,
-        false,
-        MAX_INPUT_BYTES,
+        context.settings.allow_private_addresses,
+        context.settings.max_input_bytes,
     );
     let volumes = Volumes::of_inputs(planned, credentials);
     let pod = template::pod(&context.settings, Program::Optimizer, &identity.name, &pods::import(), &volumes);

@@ -49,16 +49,41 @@ pub fn of_run(run: &BenchmarkRun) -> Vec<Series> {
                 .label("device_class", class.as_str())
         };
         #[allow(clippy::cast_precision_loss)] // far below 2^53
-        let seconds = |nanoseconds: i64| nanoseconds as f64 / 1e9;
-        for (percentile, value) in [("50", result.latency_p50_nanoseconds), ("90", result.latency_p90_nanoseconds)] {
+        // Nanoseconds to seconds, nanojoules to joules.
+        let seconds = |billionths: i64| billionths as f64 / 1e9;
+        let valid = result.validity.map_or("", word);
+        for (percentile, value) in [
+            ("50", result.latency_p50_nanoseconds),
+            ("90", result.latency_p90_nanoseconds),
+            ("99", result.latency_p99_nanoseconds),
+        ] {
             if let Some(value) = value {
                 let series = labelled(Metric::Latency, seconds(value)).label("percentile", percentile);
-                all.push(series.label("validity", result.validity.map_or("", word)));
+                all.push(series.label("validity", valid));
             }
         }
+        for (bound, value) in
+            [("lower", result.latency_p50_lower_nanoseconds), ("upper", result.latency_p50_upper_nanoseconds)]
+        {
+            if let Some(value) = value {
+                let series = labelled(Metric::LatencyInterval, seconds(value)).label("percentile", "50");
+                all.push(series.label("bound", bound).label("validity", valid));
+            }
+        }
+        for (part, value) in [("gross", result.energy_gross_nanojoules), ("net", result.energy_net_nanojoules)] {
+            if let Some(value) = value {
+                all.push(labelled(Metric::Energy, seconds(value)).label("part", part).label("validity", valid));
+            }
+        }
+        if let Some(rate) = result.samples_per_second.as_ref().and_then(|rate| rate.0.parse::<f64>().ok()) {
+            all.push(labelled(Metric::Throughput, rate).label("validity", valid));
+        }
         let ratio = |text: &str| text.parse::<f64>().ok();
-        if let Some(value) = result.accuracy.as_ref().and_then(|accuracy| ratio(&accuracy.value.0)) {
-            all.push(labelled(Metric::Accuracy, value));
+        if let Some(accuracy) = &result.accuracy {
+            all.extend(ratio(&accuracy.value.0).map(|value| labelled(Metric::Accuracy, value)));
+            for (bound, text) in [("lower", &accuracy.lower.0), ("upper", &accuracy.upper.0)] {
+                all.extend(ratio(text).map(|value| labelled(Metric::AccuracyInterval, value).label("bound", bound)));
+            }
         }
         if let Some(value) = result.accuracy_drop.as_ref().and_then(|drop| ratio(&drop.0)) {
             all.push(labelled(Metric::AccuracyDrop, value));

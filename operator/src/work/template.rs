@@ -7,7 +7,7 @@ use edgeyard_crds::artifact_source::Origin;
 use edgeyard_crds::device_class::Architecture;
 use edgeyard_job::JobSpec;
 use edgeyard_plan::inputs::{MOUNT, PlannedInput};
-use edgeyard_plan::pods::{SPEC_FILE, Shape, USER};
+use edgeyard_plan::pods::{RECORDING, SPEC_FILE, Shape, USER};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{Job, JobSpec as BatchSpec};
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Secret};
@@ -132,6 +132,9 @@ pub fn pod(settings: &Settings, program: Program, secret: &str, shape: &Shape, e
     if let Some(secret) = &extra.environment_from {
         container["envFrom"] = json!([{"secretRef": {"name": secret}}]);
     }
+    if !extra.environment.is_empty() {
+        container["env"] = Value::Array(extra.environment.clone());
+    }
     let pod = json!({
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
@@ -178,9 +181,26 @@ pub struct Volumes {
     volumes: Vec<Value>,
     mounts: Vec<Value>,
     environment_from: Option<String>,
+    environment: Vec<Value>,
 }
 
 impl Volumes {
+    /// What a run needs: the recorded series of its meter, and where the agent of its node answers.
+    pub fn of_run(recording: Option<&str>, agent_port: Option<u16>) -> Self {
+        let mut all = Self::default();
+        if let Some(name) = recording {
+            all.volumes.push(json!({"name": "recording", "configMap": {"name": name}}));
+            all.mounts.push(json!({"name": "recording", "mountPath": RECORDING, "readOnly": true}));
+        }
+        if let Some(port) = agent_port {
+            all.environment = vec![
+                json!({"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}),
+                json!({"name": "EDGEYARD_NODE_AGENT", "value": format!("http://$(HOST_IP):{port}")}),
+            ];
+        }
+        all
+    }
+
     /// What an import needs: ConfigMap keys and claims at `/inputs/NAME/…`, credentials in the environment.
     pub fn of_inputs(inputs: &[PlannedInput], credentials: Option<String>) -> Self {
         let mut all = Self { environment_from: credentials, ..Self::default() };

@@ -1,7 +1,9 @@
 //! Which devices an entry can have, and what their class says about them.
 
 use edgeyard_crds::benchmark_status::Fidelity;
-use edgeyard_crds::device_class::{CortexM, Driver, EdgeDeviceClassSpec, Limits};
+use edgeyard_crds::device_class::{
+    CortexM, Driver, EdgeDeviceClassSpec, HwmonMeter, Limits, MeterKind, NvmlMeter, ReplayMeter, SerialMeter,
+};
 use edgeyard_crds::devices::{Candidates, LabelSelector};
 use edgeyard_crds::scalars::Quantity;
 use edgeyard_job::spec;
@@ -26,11 +28,22 @@ pub struct DeviceClass {
     pub limits: spec::Limits,
     /// The runner's pod.
     pub shape: Shape,
+    /// What measures energy, if anything does.
+    pub meter: Option<Meter>,
+}
+
+/// What measures energy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// What the runner's `--meter` takes.
+    pub argument: String,
+    /// The ConfigMap that has to be mounted at [`pods::RECORDING`].
+    pub config_map: Option<String>,
 }
 
 /// Checks a device class.
 pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceClass, Refusal> {
-    let EdgeDeviceClassSpec { fidelity, isolation: _, targets, limits, backend, runner } = written;
+    let EdgeDeviceClassSpec { fidelity, isolation: _, targets, limits, backend, runner, meters } = written;
     let backend = match backend.validate().map_err(|invalid| refuse(name, &invalid.to_string()))? {
         Driver::Runtime => spec::Backend::Runtime,
         Driver::CortexM(CortexM { machine, icount_shift }) => spec::Backend::CortexM {
@@ -46,6 +59,13 @@ pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceCl
             .map(Some)
             .ok_or_else(|| refuse(name, &format!("limits.{field} {:?} is not an amount of bytes", amount.0))),
     };
+    if meters.len() > 1 {
+        return Err(refuse(name, &format!("meters has {} entries, at most one can be read in a run", meters.len())));
+    }
+    let meter = match meters.into_iter().next() {
+        None => None,
+        Some(meter) => Some(argument(meter.validate().map_err(|invalid| refuse(name, &invalid.to_string()))?)),
+    };
     Ok(DeviceClass {
         name: name.to_owned(),
         fidelity,
@@ -57,7 +77,29 @@ pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceCl
             arena_bytes: bytes("arena", arena)?,
         },
         shape: pods::runner(name, fidelity, &runner.resources, runner.architecture, runner.image, runner.device_nodes)?,
+        meter,
     })
+}
+
+/// A meter as the runner names it. A restricted pod reads the processor's counters through the node agent.
+fn argument(kind: MeterKind) -> Meter {
+    let argument = match &kind {
+        MeterKind::Hwmon(HwmonMeter { chip, label: None }) => format!("hwmon:{chip}"),
+        MeterKind::Hwmon(HwmonMeter { chip, label: Some(label) }) => format!("hwmon:{chip}/{label}"),
+        MeterKind::Jetson => "jetson".to_owned(),
+        MeterKind::RaspberryPi5 => "rpi5-pmic".to_owned(),
+        MeterKind::Rapl => "agent:rapl".to_owned(),
+        MeterKind::Nvml(NvmlMeter { index }) => format!("nvml:{index}"),
+        MeterKind::Lpm01a(SerialMeter { port }) => format!("lpm01a:{port}"),
+        MeterKind::Ppk2(SerialMeter { port }) => format!("ppk2:{port}"),
+        MeterKind::Exec(exec) => format!("exec:{}", exec.command),
+        MeterKind::Replay(_) => format!("replay:{}", pods::RECORDING),
+    };
+    let config_map = match kind {
+        MeterKind::Replay(ReplayMeter { config_map_name }) => Some(config_map_name.0),
+        _ => None,
+    };
+    Meter { argument, config_map }
 }
 
 fn refuse(class: &str, what: &str) -> Refusal {
@@ -168,6 +210,29 @@ pub(crate) mod tests {
             class("m4", "[tflm]", "{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", "Emulated");
         assert_eq!(class.backend, spec::Backend::CortexM { machine: "mps2-an386".into(), icount_shift: 6 });
         assert_eq!(class.limits.flash_bytes, Some(4 << 20));
+    }
+
+    #[test]
+    fn meters_are_named_as_the_runner_names_them() {
+        let meter = |yaml: &str| {
+            let class = format!(
+                "{{fidelity: Hardware, isolation: Unit, targets: [litert], backend: {{type: Runtime}}, runner: {{}}, meters: [{yaml}]}}"
+            );
+            device_class("x", serde_yaml::from_str(&class).unwrap()).map(|class| class.meter.unwrap())
+        };
+        for (yaml, argument) in [
+            ("{type: Hwmon, hwmon: {chip: ina226}}", "hwmon:ina226"),
+            ("{type: Hwmon, hwmon: {chip: ina3221, label: VDD_IN}}", "hwmon:ina3221/VDD_IN"),
+            ("{type: Rapl}", "agent:rapl"),
+            ("{type: Nvml, nvml: {index: 1}}", "nvml:1"),
+            ("{type: Ppk2, serial: {port: /dev/ttyACM0}}", "ppk2:/dev/ttyACM0"),
+        ] {
+            assert_eq!(meter(yaml).unwrap(), Meter { argument: argument.into(), config_map: None });
+        }
+        let replay = meter("{type: Replay, replay: {configMapName: recorded}}").unwrap();
+        assert_eq!(replay.config_map.as_deref(), Some("recorded"));
+        assert_eq!(meter("{type: Hwmon}").unwrap_err().reason, reason::INVALID_DEVICE_CLASS);
+        assert!(meter("{type: Rapl}, {type: Jetson}").unwrap_err().message.contains("at most one"));
     }
 
     #[test]

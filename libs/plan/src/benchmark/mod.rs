@@ -8,11 +8,11 @@ mod summary;
 use std::collections::BTreeSet;
 
 use edgeyard_crds::benchmark::{
-    BenchmarkDevice, DeviceLoss, EdgeBenchmarkSpec, IncompatiblePolicy, OptimizedVariants, Subject, Timeouts,
-    VariantPolicy, Workload,
+    AccuracyMetric, BenchmarkDevice, DeviceLoss, EdgeBenchmarkSpec, EnergyPolicy, IncompatiblePolicy, Measurement,
+    OptimizedVariants, Subject, Timeouts, VariantPolicy, Workload,
 };
 use edgeyard_crds::devices::Candidates;
-use edgeyard_crds::optimization::{AccuracyMetric, ModelFormat};
+use edgeyard_crds::optimization::ModelFormat;
 use edgeyard_crds::references::NamespacedReference;
 use edgeyard_job::media_type;
 use edgeyard_job::spec;
@@ -46,6 +46,10 @@ pub struct Benchmark {
     pub inputs: Vec<PlannedInput>,
     /// How predictions are scored, if they are.
     pub metric: Option<AccuracyMetric>,
+    /// Whether energy is measured.
+    pub energy: EnergyPolicy,
+    /// Wait until the device is this cool, in degrees Celsius.
+    pub cool_down_celsius: Option<i32>,
     /// Where to measure.
     pub devices: Vec<DeviceEntry>,
     /// Whether a pair that does not fit fails the object.
@@ -119,10 +123,13 @@ pub fn artifact_input(model: &str) -> String {
 }
 
 /// The job's word for a metric.
-pub fn job_metric(metric: AccuracyMetric) -> spec::AccuracyMetric {
+pub fn score_metric(metric: AccuracyMetric) -> spec::AccuracyMetric {
     match metric {
         AccuracyMetric::Top1Accuracy => spec::AccuracyMetric::Top1Accuracy,
         AccuracyMetric::Top5Accuracy => spec::AccuracyMetric::Top5Accuracy,
+        AccuracyMetric::AreaUnderCurve => spec::AccuracyMetric::AreaUnderCurve,
+        AccuracyMetric::MeanAbsoluteError => spec::AccuracyMetric::MeanAbsoluteError,
+        AccuracyMetric::MacroF1 => spec::AccuracyMetric::MacroF1,
     }
 }
 
@@ -194,7 +201,8 @@ pub fn validate(spec: EdgeBenchmarkSpec) -> Result<Benchmark, Refusal> {
         models.push(Model { name, subject });
     }
     let mut metric = None;
-    if let Some(accuracy) = measurement.accuracy {
+    let Measurement { accuracy, energy, cool_down_celsius } = measurement;
+    if let Some(accuracy) = accuracy {
         metric = Some(accuracy.metric);
         inputs.push(PlannedInput::new(
             ACCURACY,
@@ -216,6 +224,8 @@ pub fn validate(spec: EdgeBenchmarkSpec) -> Result<Benchmark, Refusal> {
         models,
         inputs,
         metric,
+        energy,
+        cool_down_celsius,
         devices,
         all_must_fit: incompatible_policy == IncompatiblePolicy::Fail,
         queue: queue_ref,

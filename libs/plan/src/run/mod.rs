@@ -9,7 +9,7 @@ use edgeyard_crds::references::NamespacedReference;
 use edgeyard_crds::run::{BenchmarkRunSpec, PinnedEvaluation, PinnedVariant};
 use edgeyard_job::spec;
 
-use crate::benchmark::{MAX_VARIANTS, job_format, job_metric};
+use crate::benchmark::{MAX_VARIANTS, job_format, score_metric};
 use crate::{Refusal, reason};
 
 pub use next::{Action, DeviceState, Lease, Next, Observed, Pod, RUNNER_RETRIES, RecordState, lease_seconds, next};
@@ -32,6 +32,10 @@ pub struct Run {
     pub variants: Vec<spec::MeasuredVariant>,
     /// Data and metric that accuracy is computed from.
     pub accuracy: Option<spec::EvaluationData>,
+    /// Whether energy is measured.
+    pub energy: spec::EnergyPolicy,
+    /// Wait until the device is this cool, in thousandths of a degree Celsius.
+    pub cool_down_millidegrees: Option<i64>,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// What to do when the device is lost.
@@ -56,6 +60,8 @@ pub fn validate(written: BenchmarkRunSpec) -> Result<Run, Refusal> {
         workload,
         variants,
         accuracy,
+        energy,
+        cool_down_celsius,
         timeouts,
         device_loss,
         suspend,
@@ -77,8 +83,14 @@ pub fn validate(written: BenchmarkRunSpec) -> Result<Run, Refusal> {
         variants: variants.into_iter().map(measured).collect(),
         accuracy: accuracy.map(|PinnedEvaluation { digest, metric }| spec::EvaluationData {
             digest: digest.0,
-            metric: job_metric(metric),
+            metric: score_metric(metric),
         }),
+        energy: match energy {
+            benchmark::EnergyPolicy::Required => spec::EnergyPolicy::Required,
+            benchmark::EnergyPolicy::BestEffort => spec::EnergyPolicy::BestEffort,
+            benchmark::EnergyPolicy::Disabled => spec::EnergyPolicy::Disabled,
+        },
+        cool_down_millidegrees: cool_down_celsius.map(|degrees| i64::from(degrees) * 1000),
         timeouts,
         device_loss,
         suspend,
@@ -88,17 +100,34 @@ pub fn validate(written: BenchmarkRunSpec) -> Result<Run, Refusal> {
 
 /// The job's words for a workload.
 pub fn job_workload(written: &benchmark::Workload) -> spec::Workload {
-    let benchmark::Workload { scenario, profile, seed } = written;
+    use benchmark::{Percentile, Profile, Scenario};
+    let benchmark::Workload { scenario, profile, seed, query_count, percentile, latency_bound_nanoseconds } = written;
+    let amount = |amount: &Option<i64>| amount.and_then(|amount| u64::try_from(amount).ok());
     spec::Workload {
         scenario: match scenario {
-            benchmark::Scenario::SingleStream => spec::Scenario::SingleStream,
+            Scenario::SingleStream => spec::Scenario::SingleStream,
+            Scenario::MultiStream => spec::Scenario::MultiStream,
+            Scenario::Server => spec::Scenario::Server,
+            Scenario::Offline => spec::Scenario::Offline,
+            Scenario::Tiny => spec::Scenario::Tiny,
         },
         profile: match profile {
-            benchmark::Profile::Smoke => spec::Profile::Smoke,
-            benchmark::Profile::Quick => spec::Profile::Quick,
-            benchmark::Profile::Standard => spec::Profile::Standard,
+            Profile::Smoke => spec::Profile::Smoke,
+            Profile::Quick => spec::Profile::Quick,
+            Profile::Standard => spec::Profile::Standard,
+            Profile::Official => spec::Profile::Official,
         },
-        seed: seed.and_then(|seed| u64::try_from(seed).ok()).unwrap_or(0),
+        seed: amount(seed).unwrap_or(0),
+        query_count: amount(query_count),
+        percentile: percentile.map(|percentile| match percentile {
+            Percentile::P50 => spec::HeadlinePercentile::P50,
+            Percentile::P90 => spec::HeadlinePercentile::P90,
+            Percentile::P95 => spec::HeadlinePercentile::P95,
+            Percentile::P97 => spec::HeadlinePercentile::P97,
+            Percentile::P99 => spec::HeadlinePercentile::P99,
+            Percentile::P999 => spec::HeadlinePercentile::P999,
+        }),
+        latency_bound_nanoseconds: amount(latency_bound_nanoseconds),
     }
 }
 

@@ -106,7 +106,16 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
     };
     let amount = |amount: Option<u64>| amount.and_then(|amount| i64::try_from(amount).ok());
     let memory = result.peak_memory_bytes.or(result.microcontroller.as_ref().map(|memory| memory.ram_bytes));
-    let accuracy = result.accuracy.as_ref().and_then(|found| {
+    let median = result
+        .latency
+        .as_ref()
+        .filter(|_| fidelity == Fidelity::Hardware)
+        .and_then(|latency| latency.percentiles.get("50"));
+    let energy = result.energy.as_ref().filter(|_| fidelity == Fidelity::Hardware);
+    // What is no share of one, such as a mean error, is in the record only.
+    let is_share = |text: &String| text.parse::<f64>().is_ok_and(|value| (0.0..=1.0).contains(&value));
+    let share = result.accuracy.as_ref().filter(|found| [&found.value, &found.lower, &found.upper].into_iter().all(is_share));
+    let accuracy = share.and_then(|found| {
         Some(Accuracy {
             value: Ratio(found.value.clone()),
             lower: Ratio(found.lower.clone()),
@@ -128,6 +137,7 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
         Fidelity::Hardware => otherwise,
     };
     missing(Metric::LatencySeconds, latency_p50_nanoseconds.is_none(), "latency", clock);
+    missing(Metric::EnergyJoules, energy.is_none(), "energy", clock);
     missing(Metric::Accuracy, accuracy.is_none(), "accuracy", otherwise);
     missing(
         Metric::InstructionsPerInference,
@@ -151,6 +161,12 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
         failure,
         latency_p50_nanoseconds,
         latency_p90_nanoseconds: percentile("90"),
+        latency_p99_nanoseconds: percentile("99"),
+        latency_p50_lower_nanoseconds: amount(median.and_then(|median| median.lower_nanoseconds)),
+        latency_p50_upper_nanoseconds: amount(median.and_then(|median| median.upper_nanoseconds)),
+        samples_per_second: None,
+        energy_gross_nanojoules: amount(energy.map(|energy| energy.gross_nanojoules)),
+        energy_net_nanojoules: energy.map(|energy| energy.net_nanojoules),
         instructions_per_inference: amount(result.instructions_per_inference),
         peak_memory_bytes: amount(memory),
         accuracy,

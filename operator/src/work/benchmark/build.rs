@@ -49,6 +49,8 @@ pub fn run(
             workload: Workload { seed: Some(seed), ..plan.workload.clone() },
             variants,
             accuracy,
+            energy: plan.energy,
+            cool_down_celsius: plan.cool_down_celsius,
             timeouts: plan.timeouts.clone(),
             device_loss: plan.device_loss.clone(),
             suspend: plan.suspend,

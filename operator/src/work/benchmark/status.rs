@@ -12,10 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use crate::frame::clock::Timestamp;
+use crate::frame::names::condition;
 use crate::frame::{Conditions, conditions};
 
-/// Whether all models are pinned by digest.
-const MODELS_RESOLVED: &str = "ModelsResolved";
 /// So many pairs that were left out fit into a status.
 const MAX_SKIPPED: usize = 32;
 
@@ -79,14 +78,14 @@ impl Draft {
         self.status.runs = Some(runs);
         self.status.phase = Some(Phase::Running);
         let message = format!("{variants} artefacts are pinned by digest");
-        self.conditions.set(MODELS_RESOLVED, true, reason::MODELS_RESOLVED, message);
+        self.conditions.set(condition::MODELS_RESOLVED, true, reason::MODELS_RESOLVED, message);
         self.conditions.progressing(reason::MODELS_RESOLVED, format!("{total} runs are being made"));
     }
 
     /// Something is waited for before models are pinned.
     pub fn wait(&mut self, why: &Refusal, stuck: bool) {
         self.status.phase = Some(Phase::Pending);
-        self.conditions.set(MODELS_RESOLVED, false, &why.reason, &*why.message);
+        self.conditions.set(condition::MODELS_RESOLVED, false, &why.reason, &*why.message);
         if stuck {
             self.conditions.blocked(&why.reason, &*why.message);
         } else {
@@ -142,7 +141,7 @@ impl Draft {
         self.status.phase = Some(Phase::Failed);
         self.status.completion_time.get_or_insert(Time(self.now));
         if !self.is_resolved() {
-            self.conditions.set(MODELS_RESOLVED, false, &why.reason, &*why.message);
+            self.conditions.set(condition::MODELS_RESOLVED, false, &why.reason, &*why.message);
         }
         self.conditions.failed(&why.reason, &*why.message);
     }

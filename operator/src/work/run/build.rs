@@ -102,7 +102,9 @@ pub fn identity(object: &BenchmarkRun, lease_uid: &str, grant: &Grant, attempt: 
 
 /// The pod of an attempt, on the device's node if it has one.
 pub fn pod(settings: &Settings, identity: &Identity, class: &DeviceClass, device: &EdgeDevice, run: &Run) -> Pod {
-    let mut spec = template::pod(settings, Program::DeviceRunner, &identity.name, &class.shape, &Volumes::default());
+    let recording = class.meter.as_ref().and_then(|meter| meter.config_map.as_deref());
+    let volumes = Volumes::of_run(recording, settings.node_agent_port);
+    let mut spec = template::pod(settings, Program::DeviceRunner, &identity.name, &class.shape, &volumes);
     // The run's own deadlines come first; this one holds when no operator is there to keep them.
     spec.active_deadline_seconds = Some(lease_seconds(run));
     if let Ok(Link::Node(node)) = device.spec.connection.clone().validate() {
@@ -190,10 +192,27 @@ spec: {deviceClassName: host-cpu, connection: {type: Node, node: {name: worker-1
         let spec = made.spec.unwrap();
         let resources = spec.containers[0].resources.clone().unwrap();
         assert_eq!(resources.requests, resources.limits);
+        assert!(!serde_json::to_string(&spec).unwrap().contains("recording"));
         let affinity = serde_json::to_string(&spec.affinity).unwrap();
         assert!(affinity.contains("metadata.name") && affinity.contains("worker-1"), "{affinity}");
         let claims = claims(&object, 3, &grant(), &[], 9);
         assert_eq!((claims.device.as_deref(), claims.fencing_token), (Some("edgeyard-lab/host-cpu-0"), Some(5)));
         assert_eq!((claims.namespace.as_str(), claims.attempt), ("vision", 3));
+    }
+
+    #[test]
+    fn a_recorded_meter_is_mounted_and_the_nodes_agent_is_named() {
+        let object: BenchmarkRun = serde_yaml::from_str(RUN).unwrap();
+        let run = validate(object.spec.clone()).unwrap();
+        let with_meter = CLASS.replacen('{', "{meters: [{type: Replay, replay: {configMapName: recorded}}], ", 1);
+        let class = device_class("host-cpu", serde_yaml::from_str(&with_meter).unwrap()).unwrap();
+        let device: EdgeDevice = serde_yaml::from_str(DEVICE).unwrap();
+        let identity = identity(&object, "lease-uid", &grant(), 1);
+        let settings = Settings::parse_from(["x", "--node-agent-port=9400"]);
+        let made = pod(&settings, &identity, &class, &device, &run).spec.unwrap();
+        let recording = made.volumes.unwrap().into_iter().find(|volume| volume.name == "recording").unwrap();
+        assert_eq!(recording.config_map.unwrap().name, "recorded");
+        let environment = made.containers[0].env.clone().unwrap();
+        assert_eq!(environment[1].value.as_deref(), Some("http://$(HOST_IP):9400"));
     }
 }
