@@ -145,16 +145,14 @@ impl Timing {
         }
         match profile {
             // 64 is the least from which the 90th percentile can be told, 662 for the 99th.
-            Profile::Smoke => {
-                Self {
-                    windows: 4,
-                    measure: ms(1000),
-                    minimum_count: 64,
-                    cap: ms(10_000),
-                    warm_up: (ms(100), ms(1000)),
-                    idle: ms(200),
-                }
-            }
+            Profile::Smoke => Self {
+                windows: 4,
+                measure: ms(1000),
+                minimum_count: 64,
+                cap: ms(10_000),
+                warm_up: (ms(100), ms(1000)),
+                idle: ms(200),
+            },
             Profile::Quick => Self {
                 windows: 10,
                 measure: ms(5000),

@@ -32,22 +32,71 @@ fn prometheus_and_the_dashboard_say_what_the_records_say() -> Result<()> {
         "  measurement: {{accuracy: {{dataset: {{digest: \"{}\"}}, metric: Top1Accuracy}}}}",
         example.inputs["SMOKE"]
     );
-    let devices = "[{name: host, deviceClassName: host-cpu}, {name: m4, deviceClassName: qemu-cortex-m4}]";
+    metered_device(&cluster)?;
+    let devices = "[{name: host, deviceClassName: host-cpu}, {name: m4, deviceClassName: qemu-cortex-m4}, {name: metered, deviceClassName: metered-cpu}]";
     cluster.apply(&example.benchmark("plain", &["plain"], devices, &accuracy))?;
-    // So that somebody is seen waiting.
     let benchmark = cluster.completed("edgebenchmark", namespace, "plain", LIMIT)?;
     let optimization = cluster.completed("modeloptimization", namespace, "plain", LIMIT)?;
 
     every_panel_has_data(namespace)?;
     values_are_those_of_the_results(namespace, &benchmark, &optimization)?;
+    energy_is_power_times_time(&cluster, namespace)?;
     metrics_are_clean(&cluster)?;
     rules_are_clean()?;
 
     // Series go with their objects.
     example.cleared()?;
+    cluster.kubectl(&["delete", "edgedevice/metered-cpu-0", "configmap/metered-cpu", "-n", lab::NAMESPACE])?;
+    cluster.kubectl(&["delete", "edgedeviceclass", "metered-cpu"])?;
     wait_for("the series to be gone", LIMIT, || {
         Ok(query(&format!("edgeyard_result_info{{namespace=\"{namespace}\"}}"))?.is_empty().then_some(()))
     })
+}
+
+/// The power that the replayed meter tells.
+const WATTS: f64 = 5.0;
+
+/// The node's processor with a meter: a recorded series of constant power, a reading each 10 ms.
+fn metered_device(cluster: &Cluster) -> Result<()> {
+    let readings: Vec<String> = (0..100).map(|n| format!("{},{WATTS}", n * 10_000_000)).collect();
+    let recording = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "metered-cpu", "namespace": lab::NAMESPACE},
+        "data": {
+            "meter.json": r#"{"name": "constant", "scope": "supply", "periodNanoseconds": 10000000, "millivolts": 5000}"#,
+            "readings.csv": format!("nanoseconds,watts\n{}\n", readings.join("\n")),
+        },
+    });
+    cluster.apply(&recording.to_string())?;
+    cluster.apply(&format!(
+        "{{apiVersion: edgeyard.dev/v1alpha1, kind: EdgeDeviceClass, metadata: {{name: metered-cpu}}, spec: {{fidelity: Hardware, isolation: Node, targets: [ort-x86], backend: {{type: Runtime}}, runner: {{resources: {{limits: {{cpu: \"1\", memory: 1Gi}}}}}}, meters: [{{type: Replay, replay: {{configMapName: metered-cpu}}}}]}}}}
+---
+{{apiVersion: edgeyard.dev/v1alpha1, kind: EdgeDevice, metadata: {{name: metered-cpu-0, namespace: {}}}, spec: {{deviceClassName: metered-cpu, connection: {{type: Node, node: {{name: {}}}}}}}}}",
+        lab::NAMESPACE,
+        cluster.node()?
+    ))
+}
+
+/// The record's gross energy is what constant power comes to over the time that the windows took.
+fn energy_is_power_times_time(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let runs = cluster.list("benchmarkrun", namespace, "")?;
+    let of_device = |run: &&Value| run["status"]["deviceRef"]["name"] == "metered-cpu-0";
+    let run = runs.iter().find(of_device).context("a run on metered-cpu-0")?;
+    let digest = run["status"]["record"]["digest"].as_str().context("a record")?;
+    let record: Value = serde_json::from_str(&cluster.edgeyard(&["get", digest, "-n", namespace, "-o", "json"])?)?;
+    for result in record["results"].as_array().context("results")? {
+        let windows = result["latency"]["windows"].as_array().context("windows")?;
+        let sum = |field: &str| windows.iter().filter_map(|window| window[field].as_f64()).sum::<f64>();
+        let seconds = (sum("endNanoseconds") - sum("startNanoseconds")) / 1e9;
+        let expected = WATTS * seconds / sum("count");
+        let energy = &result["energy"];
+        let gross = energy["grossNanojoules"].as_f64().with_context(|| format!("energy: {result}"))? / 1e9;
+        ensure!((gross / expected - 1.0).abs() < 1e-3, "{gross} J, not {expected} J");
+        // The idle device takes as much, so that nothing is left net.
+        let net = energy["netNanojoules"].as_f64().context("net")? / 1e9;
+        ensure!(net.abs() < 0.01 * expected, "{net} J net of {expected} J gross");
+        ensure!(energy["meter"].as_str().is_some_and(|meter| meter.starts_with("replay")), "{energy}");
+    }
+    Ok(())
 }
 
 fn every_panel_has_data(namespace: &str) -> Result<()> {
@@ -73,7 +122,7 @@ fn every_panel_has_data(namespace: &str) -> Result<()> {
 
 fn values_are_those_of_the_results(namespace: &str, benchmark: &Value, optimization: &Value) -> Result<()> {
     let results = benchmark["status"]["results"].as_array().context("results")?;
-    ensure!(results.len() == 3, "{results:?}");
+    ensure!(results.len() == 5, "{results:?}");
     let mut compared = 0;
     for result in results {
         let labels = format!(
@@ -100,6 +149,9 @@ fn values_are_those_of_the_results(namespace: &str, benchmark: &Value, optimizat
         let nanoseconds = |field: &str| result[field].as_u64().map(|value| value as f64 / 1e9);
         same("edgeyard_latency_seconds", ",percentile=\"50\"", nanoseconds("latencyP50Nanoseconds"))?;
         same("edgeyard_latency_seconds", ",percentile=\"90\"", nanoseconds("latencyP90Nanoseconds"))?;
+        same("edgeyard_latency_interval_seconds", ",bound=\"lower\"", nanoseconds("latencyP50LowerNanoseconds"))?;
+        same("edgeyard_latency_interval_seconds", ",bound=\"upper\"", nanoseconds("latencyP50UpperNanoseconds"))?;
+        same("edgeyard_energy_joules", ",part=\"gross\"", nanoseconds("energyGrossNanojoules"))?;
         same("edgeyard_instructions_per_inference", "", result["instructionsPerInference"].as_f64())?;
         let accuracy = result["accuracy"]["value"].as_str().context("accuracy")?.parse()?;
         same("edgeyard_accuracy_ratio", "", Some(accuracy))?;
@@ -114,8 +166,9 @@ fn values_are_those_of_the_results(namespace: &str, benchmark: &Value, optimizat
         ensure!(found.len() == 1 && Some(found[0]) == artifact["sizeBytes"].as_f64(), "{expression}: {found:?}");
         compared += 1;
     }
-    // Two of three results have times, one has instructions; all have accuracy and a digest; three artefacts have sizes.
-    ensure!(compared >= 10, "only {compared} values were there to compare");
+    // Four of five results have times and intervals, two have energy, one has instructions; all have accuracy and a
+    // digest; three artefacts have sizes.
+    ensure!(compared >= 4 * 4 + 2 + 1 + 2 * 5 + 3, "only {compared} values were there to compare");
     Ok(())
 }
 

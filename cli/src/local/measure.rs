@@ -183,6 +183,8 @@ impl Measuring<'_> {
             workload,
             variants: planned.variants.clone(),
             accuracy,
+            energy: spec.measurement.energy,
+            cool_down_celsius: spec.measurement.cool_down_celsius,
             timeouts: spec.timeouts.clone(),
             device_loss: spec.device_loss.clone(),
             suspend: false,

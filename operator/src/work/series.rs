@@ -72,7 +72,8 @@ pub fn of_run(run: &BenchmarkRun) -> Vec<Series> {
         }
         for (part, value) in [("gross", result.energy_gross_nanojoules), ("net", result.energy_net_nanojoules)] {
             if let Some(value) = value {
-                all.push(labelled(Metric::Energy, seconds(value)).label("part", part).label("validity", valid));
+                let series = labelled(Metric::Energy, seconds(value)).label("part", part).label("validity", valid);
+                all.push(series.label("meter", result.energy_meter.clone().unwrap_or_default()));
             }
         }
         if let Some(rate) = result.samples_per_second.as_ref().and_then(|rate| rate.0.parse::<f64>().ok()) {

@@ -114,7 +114,8 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
     let energy = result.energy.as_ref().filter(|_| fidelity == Fidelity::Hardware);
     // What is no share of one, such as a mean error, is in the record only.
     let is_share = |text: &String| text.parse::<f64>().is_ok_and(|value| (0.0..=1.0).contains(&value));
-    let share = result.accuracy.as_ref().filter(|found| [&found.value, &found.lower, &found.upper].into_iter().all(is_share));
+    let share =
+        result.accuracy.as_ref().filter(|found| [&found.value, &found.lower, &found.upper].into_iter().all(is_share));
     let accuracy = share.and_then(|found| {
         Some(Accuracy {
             value: Ratio(found.value.clone()),
@@ -167,6 +168,7 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
         samples_per_second: None,
         energy_gross_nanojoules: amount(energy.map(|energy| energy.gross_nanojoules)),
         energy_net_nanojoules: energy.map(|energy| energy.net_nanojoules),
+        energy_meter: energy.map(|energy| energy.meter.chars().take(64).collect()),
         instructions_per_inference: amount(result.instructions_per_inference),
         peak_memory_bytes: amount(memory),
         accuracy,
