@@ -77,7 +77,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// The OpenMetrics text, for a scraper that asks for it.
+    /// The OpenMetrics text.
     ///
     /// # Errors
     /// Never in practice: writing to a String.
@@ -86,55 +86,12 @@ impl Metrics {
         text::encode(&mut text, &self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner))?;
         Ok(text)
     }
-
-    /// The older text format 0.0.4, for everybody else (`promtool check metrics` among them).
-    ///
-    /// # Errors
-    /// As [`Self::open_metrics`].
-    pub fn text(&self) -> Result<String, fmt::Error> {
-        Ok(to_text_format(&self.open_metrics()?))
-    }
-}
-
-/// OpenMetrics names a counter's family without `_total`, and has lines that the older format does not know.
-fn to_text_format(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let counters: Vec<&str> =
-        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
-    for line in open_metrics.lines() {
-        if line == "# EOF" || line.starts_with("# UNIT ") {
-            continue;
-        }
-        let header = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
-        match header.and_then(|rest| rest.split_once(' ')) {
-            Some((name, rest)) if counters.contains(&name) => {
-                text.push_str(&line[..7]);
-                text.push_str(name);
-                text.push_str("_total ");
-                text.push_str(rest);
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frame::results::{Metric, Series};
-
-    #[test]
-    fn counters_keep_their_help_and_type_in_the_older_format() {
-        let metrics = Metrics::default();
-        metrics.reconciles.get_or_create(&ReconcileLabels { controller: "EdgeDevice", outcome: "success" }).inc();
-        let text = metrics.text().unwrap();
-        assert!(text.contains("# TYPE edgeyard_reconcile_total counter\n"), "{text}");
-        assert!(text.contains("# HELP edgeyard_reconcile_total "), "{text}");
-        assert!(text.contains("edgeyard_reconcile_total{controller=\"EdgeDevice\",outcome=\"success\"} 1\n"), "{text}");
-        assert!(!text.contains("# EOF"));
-    }
 
     #[test]
     fn results_come_and_go_with_their_object() {
@@ -144,11 +101,11 @@ mod tests {
         // A re-created object of the same name has the same labels: one of the two series must win, or the scrape fails.
         metrics.results.set("uid-2", vec![series()]);
         let line = "edgeyard_latency_seconds{benchmark=\"b\\\"1\",percentile=\"50\"} 0.25";
-        assert_eq!(metrics.text().unwrap().matches(line).count(), 1);
+        assert_eq!(metrics.open_metrics().unwrap().matches(line).count(), 1);
         metrics.results.remove("uid-1");
-        assert_eq!(metrics.text().unwrap().matches(line).count(), 1);
+        assert_eq!(metrics.open_metrics().unwrap().matches(line).count(), 1);
         metrics.results.remove("uid-2");
-        let text = metrics.text().unwrap();
+        let text = metrics.open_metrics().unwrap();
         assert!(!text.contains("edgeyard_latency_seconds"), "{text}");
     }
 }

@@ -14,9 +14,6 @@ use tokio::net::TcpListener;
 use super::Shutdown;
 use super::metrics::Metrics;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// What the probes are told.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -58,13 +55,8 @@ pub async fn serve(
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> impl IntoResponse {
-    let wants_open = headers
-        .get_all(ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("application/openmetrics-text")));
-    let (kind, text) = if wants_open { (OPEN_METRICS, metrics.open_metrics()) } else { (TEXT, metrics.text()) };
-    match text {
-        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    let Ok(text) = metrics.open_metrics() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (kind, text) = edgeyard_exposition::negotiate(accept, text);
+    ([(CONTENT_TYPE, kind)], text).into_response()
 }

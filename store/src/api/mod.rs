@@ -134,9 +134,10 @@ async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<impl IntoResponse, ApiError> {
     let usage = app.index.used_by_namespace()?;
     let text = app.metrics.render(&usage, &app.quotas);
-    let content = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Ok((StatusCode::OK, content, text))
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (kind, text) = edgeyard_exposition::negotiate(accept, text);
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text))
 }
