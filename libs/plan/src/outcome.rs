@@ -91,7 +91,7 @@ impl PodEnd {
 
 /// A job's reason becomes a condition's, whose shape the API server checks.
 fn word(found: &str, otherwise: &str) -> String {
-    let fits = found.len() <= 64
+    let fits = found.len() <= 40
         && found.starts_with(|c: char| c.is_ascii_uppercase())
         && found.chars().all(|c| c.is_ascii_alphanumeric());
     if fits { found } else { otherwise }.to_owned()

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn reasons_are_camel_case_bounded_and_unique() {
         for word in super::ALL {
-            assert!(word.len() <= 64 && word.starts_with(|c: char| c.is_ascii_uppercase()));
+            assert!(word.len() <= 40 && word.starts_with(|c: char| c.is_ascii_uppercase()));
             assert!(word.chars().all(|c| c.is_ascii_alphanumeric()), "{word}");
         }
         assert_eq!(super::ALL.iter().collect::<BTreeSet<_>>().len(), super::ALL.len());

@@ -168,7 +168,7 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
         samples_per_second: None,
         energy_gross_nanojoules: amount(energy.map(|energy| energy.gross_nanojoules)),
         energy_net_nanojoules: energy.map(|energy| energy.net_nanojoules),
-        energy_meter: energy.map(|energy| energy.meter.chars().take(64).collect()),
+        energy_meter: energy.map(|energy| meter_name(&energy.meter)),
         instructions_per_inference: amount(result.instructions_per_inference),
         peak_memory_bytes: amount(memory),
         accuracy,
@@ -177,10 +177,16 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
     }
 }
 
+/// A meter's name as the API server takes it; a command's words are only in the record.
+fn meter_name(meter: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || "-_./:".contains(*c);
+    meter.chars().take_while(fits).take(48).collect()
+}
+
 /// A reason that the API server takes: the record's own if it has the shape.
 fn word(found: &str, otherwise: &str) -> Reason {
     let head = found.split([':', ' ']).next().unwrap_or_default();
-    let fits = head.len() <= 64
+    let fits = head.len() <= 40
         && head.starts_with(|c: char| c.is_ascii_uppercase())
         && head.chars().all(|c| c.is_ascii_alphanumeric());
     Reason(if fits { head } else { otherwise }.to_owned())
@@ -260,8 +266,9 @@ pub(crate) mod tests {
         assert_eq!(list[0].accuracy_drop, None);
         assert_eq!(list[1].accuracy_drop.as_ref().unwrap().0, "-0.0010");
         assert_eq!((list[0].latency_p50_nanoseconds, list[0].latency_p90_nanoseconds), (Some(5), None));
-        assert_eq!(list[0].unavailable.len(), 1);
-        assert_eq!(list[0].unavailable[0].reason.0, "NoCounter");
+        let missing: Vec<_> =
+            list[0].unavailable.iter().map(|missing| (missing.metric, missing.reason.0.as_str())).collect();
+        assert_eq!(missing, [(Metric::EnergyJoules, "NotMeasured"), (Metric::InstructionsPerInference, "NoCounter")]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::frame::names::condition;
 use crate::frame::{Conditions, conditions};
 
 /// So many pairs that were left out fit into a status.
-const MAX_SKIPPED: usize = 32;
+const MAX_SKIPPED: usize = 18;
 
 /// A status in the making.
 #[derive(Clone, Debug)]
