@@ -6,6 +6,7 @@
 //! `job` speaks to the store.
 
 pub mod accuracy;
+pub mod agent;
 pub mod analyse;
 pub mod catalogue;
 pub mod cli;
