@@ -111,7 +111,7 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
 }
 
 fn monitor(seen: Seen) -> Monitor {
-    let Seen { looks, stolen, kilohertz, millidegrees, load, own_nanoseconds } = seen;
+    let Seen { looks, stolen, kilohertz, millidegrees, load, own_nanoseconds, .. } = seen;
     let mut unavailable = Unavailable::new();
     let mut explain = |fields: &[&str], missing: bool| {
         for field in fields.iter().filter(|_| missing) {
@@ -220,7 +220,7 @@ fn variant_result(
         None => (None, "NoMeter".to_owned()),
         Some(metered) => match metered.of_variant(&subject.windows) {
             Ok(energy) => (Some(energy), String::new()),
-            Err(reason) => (None, reason.to_owned()),
+            Err(reason) => (None, reason),
         },
     };
     explain("energy", energy.is_none(), &why);

@@ -22,7 +22,6 @@ use crate::lane::Watch;
 use crate::lane::protocol::EngineSpec;
 use crate::machine::monitor::Monitor;
 use crate::machine::{self, Root, settings};
-use crate::meter;
 use crate::plan::{Plan, Timing, Variant};
 use crate::progress::Observer;
 use crate::runtime::{self, FIRMWARE_VARIABLE, LITERT_VARIABLE, ORT_VARIABLE, QEMU_VARIABLE};
@@ -122,10 +121,8 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     let clock_overhead = clock::overhead();
     context.phase("Preflight", None, 0);
 
-    // A meter that is not there fails the run before any variant is loaded.
-    if let Some(name) = &plan.meter {
-        meter::open(name, &context.root)?;
-    }
+    // A meter that must be there fails the run before any variant is loaded.
+    let meter = Metering::open(plan, &context.root)?;
     let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
     for subject in &mut subjects {
         let engine = engine_for(plan, subject.variant);
@@ -141,9 +138,13 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
             subject.warm_up(&mut context, &timing)?;
         }
         let monitor = Monitor::start(context.root.clone());
-        let meter = Metering::start(&mut context, &timing)?;
+        let meter = meter.start(&mut context, &timing)?;
         measure(&mut context, &mut subjects, &timing)?;
-        metered = meter.map(|meter| meter.finish(&mut context, &timing)).transpose()?;
+        let told = meter.finish(&mut context, &timing)?;
+        for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
+            told.demand(&subject.variant.label(), &subject.windows)?;
+        }
+        metered = Some(told);
         seen = Some(monitor.finish());
     }
     for subject in &mut subjects {
