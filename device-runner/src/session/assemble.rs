@@ -85,8 +85,8 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
         device,
         workload: Workload {
             scenario: "SingleStream".into(),
-            profile: profile_name(plan.profile).into(),
-            seed: plan.seed,
+            profile: profile_name(plan.workload.profile).into(),
+            seed: plan.workload.seed,
             threads: plan.threads,
         },
         environment,
@@ -207,7 +207,7 @@ fn variant_result(
         }
     };
     let no_clock = context.clock_is_emulated;
-    let measured = if failed.is_some() { None } else { latency(subject, plan.seed) };
+    let measured = if failed.is_some() { None } else { latency(subject, plan.workload.seed) };
     let moved = measured.as_ref().map(|measured| (measured.movement, measured.modes));
     let (latency, blob) = match measured {
         Some(Measured { latency, blob, .. }) => (Some(latency), blob),

@@ -99,7 +99,7 @@ impl Context<'_> {
 pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcome, Failure> {
     let started = SystemTime::now();
     let root = Root::default();
-    let timing = Timing::of(plan.profile);
+    let timing = Timing::of(plan.workload.profile);
     let counts_instructions = matches!(plan.backend, Backend::CortexM { .. });
     let clock_is_emulated =
         plan.device.fidelity == Fidelity::Emulated || counts_instructions || machine::emulated_on(&root).is_some();

@@ -152,7 +152,7 @@ impl<'a> Subject<'a> {
     /// Inputs to measure with: samples chosen by the seed, or numbers made from it.
     fn inputs(&self, context: &Context, count: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let info = self.info.as_ref().expect("the model is loaded before it is fed");
-        let mut generator = Generator::new(context.plan.seed);
+        let mut generator = Generator::new(context.plan.workload.seed);
         let Some(data) = &context.plan.data else {
             return Ok((0..count).map(|_| generate(&info.inputs, &mut generator)).collect());
         };
