@@ -11,7 +11,9 @@ pub mod interval;
 pub mod percentile;
 pub mod random;
 pub mod samples;
+pub mod scenario;
 pub mod schedule;
+pub mod server;
 pub mod series;
 pub mod special;
 
