@@ -1,9 +1,8 @@
 //! What a run is asked to do, whether it comes from a job spec or from flags.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use edgeyard_job::spec::{AccuracyMetric, Backend, EnergyPolicy, Fidelity, Limits, ModelFormat, Profile, Workload};
+use edgeyard_job::spec::{AccuracyMetric, Backend, EnergyPolicy, Fidelity, Limits, ModelFormat, Workload};
 
 use crate::tensor::Array;
 

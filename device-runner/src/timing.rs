@@ -109,7 +109,7 @@ impl Timing {
     /// # Errors
     /// `LatencyBoundMissing` or `LatencyBoundUnused`, `TooFewQueries` with the number that the percentile needs.
     pub fn of(workload: &Workload, set: Option<u64>) -> Result<Self, Failure> {
-        let Workload { scenario, profile, seed: _, query_count, percentile, latency_bound_nanoseconds } = workload;
+        let Workload { scenario, profile, seed: _, query_count, percentile, latency_bound_nanoseconds: _ } = workload;
         let share = percentile.map(HeadlinePercentile::share);
         let rules = match scenario {
             Scenario::SingleStream => scenario::single_stream(share),
@@ -178,6 +178,11 @@ impl Timing {
     /// One turn.
     pub fn window(&self) -> Duration {
         self.measure / self.windows
+    }
+
+    /// Room for samples of one window.
+    pub fn room(&self) -> u64 {
+        MOST_SAMPLES / u64::from(self.windows)
     }
 
     /// Inferences of one query.

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::FromRawFd as _;
 
-use super::protocol::{Disturbance, Load, Measure, Reply, Request, WarmUp, WarmedUp, receive, send};
+use super::protocol::{Disturbance, Load, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp, receive, send};
+use super::window::{self, Feed, Monotonic};
 use crate::clock;
 use crate::error::Failure;
 use crate::runtime::{self, Engine};
@@ -84,6 +85,13 @@ fn serve(
         }
         Request::WarmUp(plan) => state.warm_up(plan).map(Reply::WarmedUp),
         Request::Measure(plan) => state.measure(plan, answer),
+        Request::Serve(plan) => {
+            let arrivals: Vec<u64> = payload
+                .chunks_exact(8)
+                .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("pieces have eight bytes")))
+                .collect();
+            state.serve(plan, &arrivals, answer)
+        }
         Request::Count => {
             let inputs: Vec<&[u8]> = state.inputs.iter().map(Vec::as_slice).collect();
             let counted = state.engine.count(&inputs)?;
@@ -140,10 +148,13 @@ impl State {
                 let before = clock::now();
                 self.engine.run()?;
                 let after = clock::now();
-                batch.push(after - before);
+                batch.push(after.saturating_sub(before));
                 count += 1;
-                if batch.len() >= 5 && after - batch_begin >= batch_nanoseconds || after - begin > maximum_nanoseconds {
-                    break after - begin;
+                let passed = after.saturating_sub(begin);
+                if batch.len() >= 5 && after.saturating_sub(batch_begin) >= batch_nanoseconds
+                    || passed > maximum_nanoseconds
+                {
+                    break passed;
                 }
             };
             batch.sort_unstable();
@@ -151,44 +162,73 @@ impl State {
             let enough = count >= minimum_count && passed >= minimum_nanoseconds;
             let steady = is_steady(&medians);
             if enough && steady || passed > maximum_nanoseconds {
-                return Ok(WarmedUp { count, nanoseconds: passed, steady });
+                let median_nanoseconds = medians.last().copied().unwrap_or_default();
+                return Ok(WarmedUp { count, nanoseconds: passed, median_nanoseconds, steady });
             }
         }
     }
 
     fn measure(&mut self, plan: Measure, answer: &mut Vec<u8>) -> Result<Reply, Failure> {
-        let Measure { rewarm_count, nanoseconds, minimum_count, maximum_count } = plan;
-        let most = (maximum_count as usize).min(self.samples.capacity() / 2).max(1);
+        self.timed(plan.rewarm_count, answer, |feed, samples| window::closed(&plan, &mut Monotonic, feed, samples))
+    }
+
+    fn serve(&mut self, plan: Serve, arrivals: &[u64], answer: &mut Vec<u8>) -> Result<Reply, Failure> {
+        // The window's room is made before it; a Poisson process has no largest number of queries.
+        self.samples.reserve(arrivals.len() * 2);
+        self.timed(plan.rewarm_count, answer, |feed, samples| window::open(arrivals, &mut Monotonic, feed, samples))
+    }
+
+    fn timed(
+        &mut self,
+        rewarm_count: u64,
+        answer: &mut Vec<u8>,
+        window: impl FnOnce(&mut Kept, &mut Vec<u64>) -> Result<Span, Failure>,
+    ) -> Result<Reply, Failure> {
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.clear();
+        let mut feed = Kept { engine: self.engine.as_mut(), inputs: &self.inputs, next: &mut self.next };
         for _ in 0..rewarm_count {
-            self.set_next_input()?;
-            self.engine.run()?;
+            feed.set_input()?;
+            feed.run()?;
         }
-        self.samples.clear();
-        let usage = usage();
-        let end = clock::now() + nanoseconds;
-        let mut count = 0;
-        loop {
-            self.set_next_input()?;
-            let before = clock::now();
-            let outcome = self.engine.run();
-            let after = clock::now();
-            outcome?;
-            self.samples.push(before - self.epoch);
-            self.samples.push(after - before);
-            count += 1;
-            if count >= most || after >= end && count as u64 >= minimum_count {
-                break;
-            }
-        }
-        let after = self::usage();
-        answer.extend(self.samples.iter().flat_map(|number| number.to_le_bytes()));
+        let before = usage();
+        let span = window(&mut feed, &mut samples)?;
+        let after = usage();
+        let since = |time: u64| time.wrapping_sub(self.epoch);
+        let numbers = samples.chunks_exact(2).flat_map(|pair| [since(pair[0]), pair[1]]);
+        answer.extend(numbers.flat_map(u64::to_le_bytes));
+        self.samples = samples;
         let disturbance = Disturbance {
-            involuntary_switches: after.involuntary_switches - usage.involuntary_switches,
-            voluntary_switches: after.voluntary_switches - usage.voluntary_switches,
-            minor_faults: after.minor_faults - usage.minor_faults,
-            major_faults: after.major_faults - usage.major_faults,
+            involuntary_switches: after.involuntary_switches - before.involuntary_switches,
+            voluntary_switches: after.voluntary_switches - before.voluntary_switches,
+            minor_faults: after.minor_faults - before.minor_faults,
+            major_faults: after.major_faults - before.major_faults,
         };
-        Ok(Reply::Measured { disturbance })
+        let span = Span { start: since(span.start), end: since(span.end), ..span };
+        Ok(Reply::Measured { span, disturbance })
+    }
+}
+
+/// The kept inputs, one after the other.
+struct Kept<'a> {
+    engine: &'a mut dyn Engine,
+    inputs: &'a [Vec<u8>],
+    next: &'a mut usize,
+}
+
+impl Feed for Kept<'_> {
+    #[inline]
+    fn set_input(&mut self) -> Result<(), Failure> {
+        let Some(input) = self.inputs.get(*self.next) else {
+            return Err(Failure::infrastructure("LaneProtocol", "no inputs are kept"));
+        };
+        *self.next = (*self.next + 1) % self.inputs.len();
+        self.engine.set_input(input)
+    }
+
+    #[inline]
+    fn run(&mut self) -> Result<(), Failure> {
+        self.engine.run()
     }
 }
 

@@ -9,7 +9,7 @@ use edgeyard_record::{Energy, Window};
 use super::Context;
 use crate::error::Failure;
 use crate::meter::{self, Recording, Sampler};
-use crate::plan::Timing;
+use crate::timing::Timing;
 
 /// A meter that is being read.
 pub struct Metering {
@@ -55,6 +55,11 @@ fn idle(context: &mut Context, length: Duration) -> Result<(u64, u64), Failure> 
 }
 
 impl Metered {
+    /// All that the meter told.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
     /// The energy of one inference of a variant, or why there is none.
     pub fn of_variant(&self, windows: &[Window]) -> Result<Energy, &'static str> {
         let Recording { name, scope, period, millivolts, readings, failure } = &self.recording;

@@ -511,7 +511,7 @@ pub struct Comparison {
     pub latency: Option<LatencyComparison>,
     /// Of right answers to the same samples.
     pub accuracy: Option<AccuracyComparison>,
-    /// What the latencies say: `Faster`, `Slower`, `NoDifference` or `Inconclusive`.
+    /// What the latencies say: `Faster`, `Slower`, `Same` or `Inconclusive`.
     #[serde(default = "inconclusive")]
     pub verdict: String,
     /// What is unknown, and why: field to reason.
@@ -530,8 +530,8 @@ pub struct LatencyComparison {
     pub upper_nanoseconds: i64,
     /// The shift over the reference's median, as a decimal string.
     pub shift_ratio: String,
-    /// How far the reference is from itself: a shift within this share of its median is none. From its own windows, one
-    /// half of them against the other, as a decimal string; null with too few windows.
+    /// How far the reference is from itself, as a share of its median: a smaller shift cannot be told. From its own windows,
+    /// one half of them against the other, as a decimal string; null with fewer than 8 windows.
     pub noise_floor_ratio: Option<String>,
     /// Probability of as much by chance (Mann and Whitney), as a decimal string.
     pub p_value: String,
