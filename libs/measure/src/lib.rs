@@ -16,6 +16,8 @@ pub mod schedule;
 pub mod server;
 pub mod series;
 pub mod special;
+pub mod steady;
+pub mod verdict;
 
 pub use early_stopping::{EarlyStopping, TooFewQueries, early_stopping, minimum_queries};
 pub use interval::{Interval, order_statistic, wilson};
