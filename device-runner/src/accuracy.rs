@@ -137,21 +137,24 @@ pub fn check(scoring: &Scoring, infos: &[TensorInfo], batch: usize) -> Result<()
         }
         (AccuracyMetric::AreaUnderCurve, Answers::Classes(_)) => match width {
             1 | 2 => Ok(()),
-            _ => refused(format!("output {name:?} has {width} scores for each sample: a curve needs one, or two classes")),
+            _ => refused(format!(
+                "output {name:?} has {width} scores for each sample: a curve needs one, or two classes"
+            )),
         },
         (_, Answers::Classes(_)) if width < 2 => refused(format!(
             "output {name:?} has {width} score for each sample: a class needs two or more to choose from"
         )),
         (_, Answers::Classes(labels)) => {
             match labels.iter().position(|label| usize::try_from(*label).is_ok_and(|label| label >= width)) {
-                Some(index) => refused(format!(
-                    "label {} of sample {index} is beyond the model's {width} classes",
-                    labels[index]
-                )),
+                Some(index) => {
+                    refused(format!("label {} of sample {index} is beyond the model's {width} classes", labels[index]))
+                }
                 None => Ok(()),
             }
         }
-        (metric, Answers::Values(..)) => refused(format!("{} compares classes, and y has numbers", metric_name(metric))),
+        (metric, Answers::Values(..)) => {
+            refused(format!("{} compares classes, and y has numbers", metric_name(metric)))
+        }
     }
 }
 

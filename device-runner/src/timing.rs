@@ -212,7 +212,10 @@ fn check(workload: &Workload, rules: &Rules) -> Result<(), Failure> {
             ));
         }
         Some(_) if !is_server => {
-            return Err(Failure::bad_input("LatencyBoundUnused", "only the Server scenario has a latency bound: leave it out"));
+            return Err(Failure::bad_input(
+                "LatencyBoundUnused",
+                "only the Server scenario has a latency bound: leave it out",
+            ));
         }
         _ => {}
     }

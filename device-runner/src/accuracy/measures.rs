@@ -50,11 +50,7 @@ pub fn area_under_curve<'a>(scores: &'a [f64], positive: &'a [bool]) -> impl Fn(
 
 /// The unweighted mean of the F1 scores of the classes that occur, in truth or as an answer (as
 /// `sklearn.metrics.f1_score(average="macro")`).
-pub fn macro_f1<'a>(
-    truth: &'a [usize],
-    answers: &'a [usize],
-    classes: usize,
-) -> impl Fn(&[u32]) -> Option<f64> + 'a {
+pub fn macro_f1<'a>(truth: &'a [usize], answers: &'a [usize], classes: usize) -> impl Fn(&[u32]) -> Option<f64> + 'a {
     move |weights| {
         // Right answers, and what was right or answered, by class.
         let mut hits = vec![(0_u64, 0_u64); classes];

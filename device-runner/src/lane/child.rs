@@ -1,19 +1,23 @@
 //! The child's side: reads requests until the pipe closes. The measuring loop is here.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::FromRawFd as _;
+
+use edgeyard_measure::steady;
 
 use super::protocol::{Disturbance, Load, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp, receive, send};
 use super::window::{self, Feed, Monotonic};
 use crate::clock;
 use crate::error::Failure;
+use crate::machine::{Root, cooling};
 use crate::runtime::{self, Engine};
 
-/// Batches of warm-up whose medians are compared.
-const TREND_BATCHES: usize = 3;
-/// Medians within this share of each other count as steady.
-const TREND_TOLERANCE: f64 = 0.03;
+/// Durations whose median tells how long an inference takes.
+const LAST: usize = 15;
+/// Time between two looks at the temperature, in nanoseconds: looking must not cool the runtime's caches.
+const THERMOMETER_PAUSE: u64 = 50_000_000;
 
 /// What a lane has.
 struct State {
@@ -135,35 +139,32 @@ impl State {
 
     fn warm_up(&mut self, plan: WarmUp) -> Result<WarmedUp, Failure> {
         let WarmUp { minimum_count, minimum_nanoseconds, maximum_nanoseconds } = plan;
-        let begin = clock::now();
-        // Enough batches within the minimum for the trend to show.
-        let batch_nanoseconds = minimum_nanoseconds / (TREND_BATCHES as u64 + 1);
-        let mut medians = Vec::new();
-        let mut count = 0;
+        let mut rule = steady::WarmUp::new(steady::Rule { minimum_count, minimum_nanoseconds, maximum_nanoseconds });
+        let root = Root::default();
+        let mut looked = 0;
+        let mut last = VecDeque::with_capacity(LAST);
         loop {
-            let batch_begin = clock::now();
-            let mut batch = Vec::new();
-            let passed = loop {
-                self.set_next_input()?;
-                let before = clock::now();
-                self.engine.run()?;
-                let after = clock::now();
-                batch.push(after.saturating_sub(before));
-                count += 1;
-                let passed = after.saturating_sub(begin);
-                if batch.len() >= 5 && after.saturating_sub(batch_begin) >= batch_nanoseconds
-                    || passed > maximum_nanoseconds
-                {
-                    break passed;
+            self.set_next_input()?;
+            let before = clock::now();
+            self.engine.run()?;
+            let after = clock::now();
+            let duration = after.saturating_sub(before);
+            if last.len() == LAST {
+                last.pop_front();
+            }
+            last.push_back(duration);
+            if after.saturating_sub(looked) >= THERMOMETER_PAUSE {
+                looked = after;
+                if let Some(millidegrees) = cooling::hottest(&root) {
+                    rule.temperature(millidegrees);
                 }
-            };
-            batch.sort_unstable();
-            medians.push(batch[batch.len() / 2]);
-            let enough = count >= minimum_count && passed >= minimum_nanoseconds;
-            let steady = is_steady(&medians);
-            if enough && steady || passed > maximum_nanoseconds {
-                let median_nanoseconds = medians.last().copied().unwrap_or_default();
-                return Ok(WarmedUp { count, nanoseconds: passed, median_nanoseconds, steady });
+            }
+            if let Some(outcome) = rule.push(duration) {
+                let mut last: Vec<u64> = last.into();
+                last.sort_unstable();
+                let median_nanoseconds = last[last.len() / 2];
+                let steady::Outcome { count, nanoseconds, steady, trend: _, warmer: _ } = outcome;
+                return Ok(WarmedUp { count, nanoseconds, median_nanoseconds, steady });
             }
         }
     }
@@ -232,13 +233,6 @@ impl Feed for Kept<'_> {
     }
 }
 
-/// Whether the last medians neither fall nor rise.
-fn is_steady(medians: &[u64]) -> bool {
-    let Some(last) = medians.len().checked_sub(TREND_BATCHES).map(|from| &medians[from..]) else { return false };
-    let (least, most) = last.iter().fold((u64::MAX, 0), |(least, most), n| (least.min(*n), most.max(*n)));
-    (most - least) as f64 <= TREND_TOLERANCE * least as f64
-}
-
 fn usage() -> Disturbance {
     // SAFETY: the structure is plain numbers, and the pointer is to a valid one.
     let used = unsafe {
@@ -264,14 +258,6 @@ fn status_bytes(key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians_that_still_fall_are_not_steady() {
-        assert!(!is_steady(&[100, 100]));
-        assert!(!is_steady(&[100, 110, 100]));
-        assert!(is_steady(&[500, 101, 100, 102]));
-        assert!(!is_steady(&[130, 120, 110, 105]));
-    }
 
     #[test]
     fn the_process_knows_its_memory() {

@@ -4,6 +4,7 @@
 //! of it; what it cannot read is absent.
 
 pub mod cgroup;
+pub mod cooling;
 pub mod fingerprint;
 pub mod monitor;
 pub mod settings;

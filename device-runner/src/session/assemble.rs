@@ -6,14 +6,14 @@ use std::time::SystemTime;
 use edgeyard_job::spec::{Fidelity, ModelFormat, Profile, Scenario, Workload as Asked};
 use edgeyard_measure::Sample;
 use edgeyard_record::{
-    Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor, Operator, Power,
-    RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
+    Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor, Operator,
+    Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
 };
 
 use super::compare;
+use super::energy::Metered;
 use super::latency::{Measured, latency, packed};
 use super::scenario;
-use super::energy::Metered;
 use super::subject::{Cause, Series, Subject};
 use super::{Context, Outcome, Outputs, Round, Unavailable};
 use crate::accuracy::metric_name;
@@ -92,7 +92,10 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
         let Recording { name, scope, readings, .. } = metered.recording();
         let readings: Vec<Sample> = readings
             .iter()
-            .map(|reading| Sample { start: reading.nanoseconds, duration: (reading.watts * 1e6).round().max(0.0) as u64 })
+            .map(|reading| Sample {
+                start: reading.nanoseconds,
+                duration: (reading.watts * 1e6).round().max(0.0) as u64,
+            })
             .collect();
         let series = packed(&readings, &mut blobs);
         Power { meter: name.clone(), scope: scope.clone(), count: readings.len() as u64, series }
@@ -252,8 +255,7 @@ fn variant_result(
     };
     let no_clock = context.clock_is_emulated;
     let inferences = timing.inferences_per_query(asked);
-    let mut said =
-        |series: &Series| latency(series, timing.percentile(), inferences, plan.workload.seed, blobs);
+    let mut said = |series: &Series| latency(series, timing.percentile(), inferences, plan.workload.seed, blobs);
     let (measured, set_aside) = match &failed {
         Some(_) => (None, None),
         None => {
@@ -273,9 +275,12 @@ fn variant_result(
     let throughput = scenario::throughput(asked, &subject.series, subject.batch).filter(|_| usable);
     explain("throughput", throughput.is_none(), of_this(scenario::counts_throughput(asked)));
     let bound = plan.workload.latency_bound_nanoseconds;
-    let server = subject.search.as_ref().zip(bound).filter(|_| usable).map(|(search, bound)| {
-        scenario::server(search, &subject.series.durations(), bound, timing.percentile())
-    });
+    let server = subject
+        .search
+        .as_ref()
+        .zip(bound)
+        .filter(|_| usable)
+        .map(|(search, bound)| scenario::server(search, &subject.series.durations(), bound, timing.percentile()));
     explain("server", server.is_none(), of_this(asked == Scenario::Server));
     let bound_broken = server.as_ref().is_some_and(|server| server.highest_queries_per_second.is_none());
     explain("latency", latency.is_none(), "EmulatedClock");

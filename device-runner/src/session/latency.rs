@@ -75,8 +75,12 @@ pub fn latency(
         unavailable.insert("disturbance.throttledPeriods".into(), "NoQuota".into());
     }
     let kept = packed(&subject.samples, blobs);
-    let warmed_up =
-        subject.warmed_up.unwrap_or(crate::lane::protocol::WarmedUp { count: 0, nanoseconds: 0, median_nanoseconds: 0, steady: false });
+    let warmed_up = subject.warmed_up.unwrap_or(crate::lane::protocol::WarmedUp {
+        count: 0,
+        nanoseconds: 0,
+        median_nanoseconds: 0,
+        steady: false,
+    });
     let as_floats: Vec<f64> = durations.iter().map(|duration| *duration as f64).collect();
     let mean = bootstrap::mean(&as_floats, interval::CONFIDENCE, seed);
     let median = bootstrap::median(&as_floats, interval::CONFIDENCE, seed);

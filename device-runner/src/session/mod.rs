@@ -188,7 +188,9 @@ fn energy_of(plan: &Plan, clock_is_emulated: bool, root: &Root) -> Result<Result
     };
     match found {
         Ok(()) => Ok(Ok(())),
-        Err(failure) if required || failure.class == Class::BadInput && failure.reason != "EnergyUnavailable" => Err(failure),
+        Err(failure) if required || failure.class == Class::BadInput && failure.reason != "EnergyUnavailable" => {
+            Err(failure)
+        }
         Err(failure) if failure.reason == "EnergyUnavailable" => {
             Ok(Err(if clock_is_emulated { "EmulatedClock" } else { "NoMeter" }.into()))
         }

@@ -66,9 +66,11 @@ pub fn too_short(scenario: Scenario, timing: &Timing, series: &Series, batch: u6
                 let nanoseconds = window.end_nanoseconds.saturating_sub(window.start_nanoseconds);
                 (nanoseconds as f64) < TINY_SECONDS * 1e9 || window.count < TINY_ITERATIONS
             };
-            series.windows.iter().any(is_short).then(|| {
-                timing.too_short.clone().unwrap_or_else(|| format!("windows of less than {TINY_SECONDS} s"))
-            })
+            series
+                .windows
+                .iter()
+                .any(is_short)
+                .then(|| timing.too_short.clone().unwrap_or_else(|| format!("windows of less than {TINY_SECONDS} s")))
         }
         _ => None,
     }

@@ -281,7 +281,8 @@ impl<'a> Subject<'a> {
                     return Ok(*trial);
                 }
                 let arrivals = schedule::poisson(rate, queries as usize, seed);
-                let (_, payload) = this.ask(context, &Request::Serve(Serve { rewarm_count: REWARM }), &bytes(&arrivals))?;
+                let (_, payload) =
+                    this.ask(context, &Request::Serve(Serve { rewarm_count: REWARM }), &bytes(&arrivals))?;
                 let latencies: Vec<u64> = samples(&payload).iter().map(|sample| sample.duration).collect();
                 let trial = Trial::judge(rate, &latencies, bound, timing.percentile());
                 known.push(trial);
@@ -319,12 +320,7 @@ impl<'a> Subject<'a> {
     }
 
     /// One turn.
-    pub fn window(
-        &mut self,
-        context: &mut Context,
-        timing: &Timing,
-        advance: u64,
-    ) -> Result<(), Failure> {
+    pub fn window(&mut self, context: &mut Context, timing: &Timing, advance: u64) -> Result<(), Failure> {
         let warmed_up = self.series.warmed_up;
         let rewarm_count = REWARM.min(warmed_up.map_or(0, |warmed_up| warmed_up.count));
         let nanoseconds = timing.window().as_nanos() as u64;
@@ -520,10 +516,7 @@ fn bytes(numbers: &[u64]) -> Vec<u8> {
 /// Pairs of start and duration.
 fn samples(payload: &[u8]) -> Vec<Sample> {
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("halves have eight bytes"));
-    payload
-        .chunks_exact(16)
-        .map(|pair| Sample { start: number(&pair[..8]), duration: number(&pair[8..]) })
-        .collect()
+    payload.chunks_exact(16).map(|pair| Sample { start: number(&pair[..8]), duration: number(&pair[8..]) }).collect()
 }
 
 fn strange(reply: &Reply) -> Failure {
