@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use edgeyard_job::spec::{AccuracyMetric, Backend, Profile};
+use edgeyard_job::spec::{AccuracyMetric, Backend, HeadlinePercentile, Profile, Scenario};
 
 use crate::error::Failure;
 use crate::meter::check;
@@ -83,9 +83,24 @@ pub struct Run {
     /// Write the outputs on all samples as outputs.npz.
     #[arg(long)]
     pub save_outputs: bool,
+    /// In what pattern inputs are fed.
+    #[arg(long, value_enum, default_value_t = ScenarioName::SingleStream, ignore_case = true)]
+    pub scenario: ScenarioName,
     /// How long is measured.
     #[arg(long, value_enum, default_value_t = ProfileName::Quick, ignore_case = true)]
     pub profile: ProfileName,
+    /// Queries of each model at least; by default what profile and scenario ask for.
+    #[arg(long, value_name = "N")]
+    pub query_count: Option<u64>,
+    /// The percentile that the run is about; by default the scenario's.
+    #[arg(long, value_enum, value_name = "P", ignore_case = true)]
+    pub percentile: Option<PercentileName>,
+    /// What the percentile must not exceed; for the Server scenario.
+    #[arg(long, value_name = "NANOSECONDS")]
+    pub latency_bound: Option<u64>,
+    /// Wait until the machine is this cool, in degrees Celsius, before measuring.
+    #[arg(long, value_name = "CELSIUS", allow_negative_numbers = true)]
+    pub cool_down: Option<i32>,
     /// Fixes every choice that chance would make.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
@@ -140,6 +155,67 @@ pub enum ProfileName {
     Quick,
     /// About a minute a variant.
     Standard,
+    /// At least ten minutes a variant.
+    Official,
+}
+
+/// In what pattern inputs are fed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum ScenarioName {
+    /// One inference after the other: the 90th percentile counts.
+    SingleStream,
+    /// Eight inferences a query, one query after the other: the 99th percentile counts.
+    MultiStream,
+    /// Queries arrive on their own: the highest rate that keeps a bound counts.
+    Server,
+    /// All samples at once: the throughput counts.
+    Offline,
+    /// Five windows of ten seconds: the median of their rates counts.
+    Tiny,
+}
+
+impl From<ScenarioName> for Scenario {
+    fn from(name: ScenarioName) -> Self {
+        match name {
+            ScenarioName::SingleStream => Self::SingleStream,
+            ScenarioName::MultiStream => Self::MultiStream,
+            ScenarioName::Server => Self::Server,
+            ScenarioName::Offline => Self::Offline,
+            ScenarioName::Tiny => Self::Tiny,
+        }
+    }
+}
+
+/// A percentile that a run is about.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum PercentileName {
+    /// The median.
+    P50,
+    /// The 90th.
+    P90,
+    /// The 95th.
+    P95,
+    /// The 97th.
+    P97,
+    /// The 99th.
+    P99,
+    /// The 99.9th.
+    P999,
+}
+
+impl From<PercentileName> for HeadlinePercentile {
+    fn from(name: PercentileName) -> Self {
+        match name {
+            PercentileName::P50 => Self::P50,
+            PercentileName::P90 => Self::P90,
+            PercentileName::P95 => Self::P95,
+            PercentileName::P97 => Self::P97,
+            PercentileName::P99 => Self::P99,
+            PercentileName::P999 => Self::P999,
+        }
+    }
 }
 
 impl From<ProfileName> for Profile {
@@ -148,6 +224,7 @@ impl From<ProfileName> for Profile {
             ProfileName::Smoke => Self::Smoke,
             ProfileName::Quick => Self::Quick,
             ProfileName::Standard => Self::Standard,
+            ProfileName::Official => Self::Official,
         }
     }
 }
@@ -160,6 +237,12 @@ pub enum Metric {
     Top1Accuracy,
     /// Share of samples whose right class is among the best five.
     Top5Accuracy,
+    /// Area under the ROC curve, of one score a sample or of two classes.
+    AreaUnderCurve,
+    /// Mean distance from `y`.
+    MeanAbsoluteError,
+    /// Mean of the classes' F1 scores.
+    MacroF1,
 }
 
 impl From<Metric> for AccuracyMetric {
@@ -167,6 +250,9 @@ impl From<Metric> for AccuracyMetric {
         match metric {
             Metric::Top1Accuracy => Self::Top1Accuracy,
             Metric::Top5Accuracy => Self::Top5Accuracy,
+            Metric::AreaUnderCurve => Self::AreaUnderCurve,
+            Metric::MeanAbsoluteError => Self::MeanAbsoluteError,
+            Metric::MacroF1 => Self::MacroF1,
         }
     }
 }

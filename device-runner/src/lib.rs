@@ -27,4 +27,5 @@ pub mod runtime;
 pub mod session;
 pub mod table;
 pub mod tensor;
+pub mod timing;
 pub mod validity;

@@ -25,6 +25,14 @@ pub struct Evidence<'a> {
     pub latency: Option<&'a Latency>,
     /// How its samples moved, and by how much the slower of two modes is slower.
     pub moved: Option<(Movement, Option<f64>)>,
+    /// The percentile that counts; `None` where the throughput does.
+    pub percentile: Option<f64>,
+    /// What the scenario needs and the profile left out.
+    pub too_short: Option<&'a str>,
+    /// Whether queries of a Server run were late more often than the bound allows.
+    pub bound_broken: bool,
+    /// Whether the clock went back, or not as fast as another.
+    pub clock_jumped: bool,
     /// Whether an output is not a number.
     pub has_nan: bool,
     /// Threads of the runtime.
@@ -62,8 +70,40 @@ impl Judgement {
 
 /// Judges one variant.
 pub fn of_variant(evidence: &Evidence) -> Validity {
-    let Evidence { latency, moved, has_nan, threads, usable_processors, clock_is_emulated } = evidence;
+    let Evidence {
+        latency,
+        moved,
+        percentile,
+        too_short,
+        bound_broken,
+        clock_jumped,
+        has_nan,
+        threads,
+        usable_processors,
+        clock_is_emulated,
+    } = evidence;
     let mut judgement = Judgement::default();
+    if *clock_jumped {
+        judgement.add(
+            true,
+            "ClockJumped",
+            "the clock went back, or not as fast as another clock of the machine: it was suspended, or its clock is broken; \
+             measure again"
+                .into(),
+        );
+    }
+    if let Some(what) = too_short {
+        judgement.add(false, "ProfileTooShort", format!("the scenario has no result of {what}: take a longer profile"));
+    }
+    if *bound_broken {
+        judgement.add(
+            false,
+            "LatencyBoundBroken",
+            "more queries were late than the bound allows: no rate that was tried keeps it; allow more time, or take a \
+             smaller model or more threads"
+                .into(),
+        );
+    }
     if *has_nan {
         judgement.add(true, "NaNOutput", "an output is not a number: check the model and its inputs".into());
     }
@@ -85,12 +125,12 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
                 "times still changed when warm-up ended: keep the machine idle, or take a longer profile".into(),
             );
         }
-        let needed = minimum_queries(0.9);
+        let needed = percentile.map_or(0, minimum_queries);
         if latency.count < needed {
             judgement.add(
                 false,
                 "TooFewSamples",
-                format!("{} inferences are fewer than {needed}: take a longer profile", latency.count),
+                format!("{} queries are fewer than {needed}: take a longer profile", latency.count),
             );
         }
     }
@@ -105,6 +145,16 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
         );
     }
     judgement.verdict()
+}
+
+/// The name of a movement; `None` of a steady series.
+pub const fn name_of(movement: Movement) -> Option<&'static str> {
+    match movement {
+        Movement::Steady => None,
+        Movement::Ramp(_) => Some("Ramp"),
+        Movement::Step(..) => Some("Step"),
+        Movement::Drift(_) => Some("Drifting"),
+    }
 }
 
 /// Names how a series moved. One that moves in time has two modes for that reason alone.
@@ -205,15 +255,38 @@ pub fn of_run<'a>(variants: impl Iterator<Item = &'a Validity>) -> Validity {
 mod tests {
     use super::*;
 
-    fn judged(threads: u32, has_nan: bool) -> Validity {
-        of_variant(&Evidence {
+    fn evidence(threads: u32) -> Evidence<'static> {
+        Evidence {
             latency: None,
             moved: None,
-            has_nan,
+            percentile: Some(0.9),
+            too_short: None,
+            bound_broken: false,
+            clock_jumped: false,
+            has_nan: false,
             threads,
             usable_processors: 2,
             clock_is_emulated: false,
-        })
+        }
+    }
+
+    fn judged(threads: u32, has_nan: bool) -> Validity {
+        of_variant(&Evidence { has_nan, ..evidence(threads) })
+    }
+
+    #[test]
+    fn what_went_wrong_has_its_name() {
+        let named = |evidence: Evidence| {
+            let found = of_variant(&evidence);
+            assert_eq!(found.reasons.len(), found.recommendations.len());
+            (found.state, found.reasons.join(" "))
+        };
+        let expected = |state: &str, reason: &str| (state.to_owned(), reason.to_owned());
+        assert_eq!(named(Evidence { clock_jumped: true, ..evidence(1) }), expected(INVALID, "ClockJumped"));
+        let short = Evidence { too_short: Some("windows of 1s"), ..evidence(1) };
+        assert_eq!(named(short), expected(INCONCLUSIVE, "ProfileTooShort"));
+        let late = Evidence { bound_broken: true, ..evidence(1) };
+        assert_eq!(named(late), expected(INCONCLUSIVE, "LatencyBoundBroken"));
     }
 
     #[test]

@@ -51,6 +51,9 @@ fn spec(url: &str, models: &[&[u8]], evaluation: Option<&[u8]>) -> JobSpec {
             variants: variants.collect(),
             accuracy: evaluation
                 .map(|data| EvaluationData { digest: digest(data), metric: AccuracyMetric::Top1Accuracy }),
+            energy: edgeyard_job::spec::EnergyPolicy::default(),
+            meter: None,
+            cool_down_millidegrees: None,
             deadline_seconds: 120,
         }),
     }
@@ -90,7 +93,7 @@ fn the_record_is_stored_and_its_digest_left_behind() {
     assert_eq!(record.nulls_without_reason(), Vec::<String>::new());
     assert_eq!(record.metadata.namespace.as_deref(), Some("vision"));
     assert_eq!(record.device.fencing_token, Some(1_795_424_405_123));
-    assert_eq!(record.results[0].accuracy.as_ref().unwrap().correct, 2);
+    assert_eq!(record.results[0].accuracy.as_ref().unwrap().correct, Some(2));
     assert_eq!(record.results[0].digest, digest(&model));
     if let Some(blob) = &record.results[0].latency.as_ref().unwrap().samples.as_ref().unwrap().digest {
         assert!(contents.blobs.contains_key(blob), "the record names samples that are not stored");

@@ -3,23 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use edgeyard_job::spec::{Fidelity, ModelFormat, Profile};
-use edgeyard_measure::wilson;
+use edgeyard_job::spec::{Fidelity, ModelFormat, Profile, Scenario, Workload as Asked};
+use edgeyard_measure::Sample;
 use edgeyard_record::{
     Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor, Operator,
-    RECORD_VERSION, Record, Validity, VariantResult, Workload,
+    Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
 };
 
 use super::compare;
 use super::energy::Metered;
-use super::latency::{Measured, latency};
-use super::subject::Subject;
-use super::{Context, Outcome, Outputs, Unavailable};
+use super::latency::{Measured, latency, packed};
+use super::scenario;
+use super::subject::{Cause, Series, Subject};
+use super::{Context, Outcome, Outputs, Round, Unavailable};
 use crate::accuracy::metric_name;
 use crate::error::Failure;
 use crate::machine::monitor::Seen;
 use crate::machine::settings;
+use crate::meter::Recording;
 use crate::plan::{Lease, Plan};
+use crate::timing::{Timing, percentile_name};
 use crate::{clock, validity};
 
 /// What was found beside the variants' own results.
@@ -30,15 +33,18 @@ pub struct Found {
     pub fingerprint: BTreeMap<String, String>,
     /// Median of the time between two readings of the clock.
     pub clock_overhead: u64,
-    /// What the monitor saw, where latencies were measured.
-    pub seen: Option<Seen>,
-    /// What the meter told, if there is one.
-    pub metered: Option<Metered>,
+    /// How variants were measured.
+    pub timing: Timing,
+    /// What was seen and told meanwhile, where latencies were measured.
+    pub round: Option<Round>,
+    /// Why there is no energy, if that is known from the beginning.
+    pub no_energy: Option<String>,
 }
 
 /// The record and what goes with it.
 pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result<Outcome, Failure> {
-    let Found { started, fingerprint, clock_overhead, seen, metered } = found;
+    let Found { started, fingerprint, clock_overhead, timing, round, no_energy } = found;
+    let (seen, metered) = round.map_or((None, None), |Round { seen, metered }| (Some(seen), metered));
     let plan = context.plan;
     let mut unavailable = Unavailable::new();
     let runtimes = subjects
@@ -52,9 +58,12 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     let (mut blobs, mut outputs, mut failures, mut results) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut scores = Vec::new();
     for mut subject in subjects {
-        let (result, blob) = variant_result(&context, &mut subject, metered.as_ref());
-        results.push(result);
-        blobs.extend(blob);
+        let metered = match (&metered, &no_energy) {
+            (Some(metered), _) => Ok(metered),
+            (None, Some(why)) => Err(why.as_str()),
+            (None, None) => Err("EmulatedClock"),
+        };
+        results.push(variant_result(&context, &timing, &mut subject, metered, &mut blobs));
         failures.push(subject.failure);
         scores.push(subject.score);
         if plan.keep_outputs
@@ -69,7 +78,7 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
             });
         }
     }
-    compare::with_the_first(&mut results, &scores);
+    compare::with_the_first(&mut results, &scores, plan.workload.scenario == Scenario::Server, plan.workload.seed);
     let (metadata, device) = who(plan, started, &mut unavailable);
     if context.phases.iter().any(|phase| phase.variant.is_none()) {
         unavailable.insert("phases.variant".into(), "WholeRun".into());
@@ -79,16 +88,25 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     if monitor.is_none() {
         unavailable.insert("monitor".into(), "EmulatedClock".into());
     }
+    let power = metered.as_ref().and_then(Metered::recording).map(|recording| {
+        let Recording { name, scope, .. } = recording;
+        let readings: Vec<Sample> = recording
+            .power()
+            .into_iter()
+            .map(|(start, watts)| Sample { start, duration: (watts * 1e6).round().max(0.0) as u64 })
+            .collect();
+        let series = packed(&readings, &mut blobs);
+        Power { meter: name.clone(), scope: scope.clone(), count: readings.len() as u64, series }
+    });
+    if power.is_none() {
+        let failed = metered.as_ref().and_then(Metered::failure).map(str::to_owned);
+        unavailable.insert("power".into(), no_energy.or(failed).unwrap_or_else(|| "EmulatedClock".into()));
+    }
     let record = Record {
         schema_version: RECORD_VERSION.into(),
         metadata,
         device,
-        workload: Workload {
-            scenario: "SingleStream".into(),
-            profile: profile_name(plan.profile).into(),
-            seed: plan.seed,
-            threads: plan.threads,
-        },
+        workload: workload(&plan.workload, plan.threads, &timing, &mut unavailable),
         environment,
         harness: Harness {
             name: "edgeyard-device-runner".into(),
@@ -104,6 +122,7 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
         phases: if context.clock_is_emulated { Vec::new() } else { context.phases },
         validity: validity::of_run(results.iter().map(|result| &result.validity).chain(&judged)),
         monitor,
+        power,
         results,
         unavailable,
     };
@@ -173,11 +192,35 @@ fn who(plan: &Plan, started: SystemTime, unavailable: &mut Unavailable) -> (Meta
     (metadata, Device { name, namespace, class, request, fidelity: fidelity.into(), fencing_token })
 }
 
+fn workload(asked: &Asked, threads: u32, timing: &Timing, unavailable: &mut Unavailable) -> Workload {
+    let percentile = timing.rules.percentile.map(percentile_name);
+    for (field, missing, why) in [
+        ("percentile", percentile.is_none(), "ThroughputCounts"),
+        ("queryCount", asked.query_count.is_none(), "NotAsked"),
+        ("latencyBoundNanoseconds", asked.latency_bound_nanoseconds.is_none(), "NotThisScenario"),
+    ] {
+        if missing {
+            unavailable.insert(format!("workload.{field}"), why.into());
+        }
+    }
+    Workload {
+        scenario: scenario::name(asked.scenario).into(),
+        profile: profile_name(asked.profile).into(),
+        percentile,
+        query_count: asked.query_count,
+        latency_bound_nanoseconds: asked.latency_bound_nanoseconds,
+        shortened: timing.shortened.clone(),
+        seed: asked.seed,
+        threads,
+    }
+}
+
 const fn profile_name(profile: Profile) -> &'static str {
     match profile {
         Profile::Smoke => "Smoke",
         Profile::Quick => "Quick",
         Profile::Standard => "Standard",
+        Profile::Official => "Official",
     }
 }
 
@@ -194,10 +237,13 @@ fn ratio(value: f64) -> String {
 
 fn variant_result(
     context: &Context,
+    timing: &Timing,
     subject: &mut Subject,
-    metered: Option<&Metered>,
-) -> (VariantResult, Option<Vec<u8>>) {
+    metered: Result<&Metered, &str>,
+    blobs: &mut Vec<Vec<u8>>,
+) -> VariantResult {
     let plan = context.plan;
+    let asked = plan.workload.scenario;
     let failed = subject.failure.clone();
     let mut unavailable = Unavailable::new();
     let mut explain = |field: &str, missing: bool, reason: &str| {
@@ -207,18 +253,41 @@ fn variant_result(
         }
     };
     let no_clock = context.clock_is_emulated;
-    let measured = if failed.is_some() { None } else { latency(subject, plan.seed) };
-    let moved = measured.as_ref().map(|measured| (measured.movement, measured.modes));
-    let (latency, blob) = match measured {
-        Some(Measured { latency, blob, .. }) => (Some(latency), blob),
-        None => (None, None),
+    let inferences = timing.inferences_per_query(asked);
+    let mut said = |series: &Series| latency(series, timing.percentile(), inferences, plan.workload.seed, blobs);
+    let (measured, set_aside) = match &failed {
+        Some(_) => (None, None),
+        None => {
+            let set_aside = subject.set_aside.as_ref().and_then(|(Cause { reason, label }, series)| {
+                let latency = said(series)?.latency;
+                Some(SetAside { reason: reason.clone(), caused_by: label.clone(), latency })
+            });
+            (said(&subject.series), set_aside)
+        }
     };
+    let moved = measured.as_ref().map(|measured| (measured.movement, measured.modes));
+    let latency = measured.map(|Measured { latency, .. }| latency);
+    let no_times = if no_clock { "EmulatedClock" } else { "NotMeasured" };
+    explain("setAside", set_aside.is_none(), if latency.is_some() { "NotRemeasured" } else { no_times });
+    let of_this = |this: bool| if this { no_times } else { "NotThisScenario" };
+    let usable = latency.is_some();
+    let throughput = scenario::throughput(asked, &subject.series, subject.batch).filter(|_| usable);
+    explain("throughput", throughput.is_none(), of_this(scenario::counts_throughput(asked)));
+    let bound = plan.workload.latency_bound_nanoseconds;
+    let server = subject
+        .search
+        .as_ref()
+        .zip(bound)
+        .filter(|_| usable)
+        .map(|(search, bound)| scenario::server(search, &subject.series.durations(), bound, timing.percentile()));
+    explain("server", server.is_none(), of_this(asked == Scenario::Server));
+    let bound_broken = server.as_ref().is_some_and(|server| server.highest_queries_per_second.is_none());
     explain("latency", latency.is_none(), "EmulatedClock");
     let load_nanoseconds = subject.load_nanoseconds.filter(|_| !no_clock);
     let (energy, why) = match metered {
-        _ if latency.is_none() => (None, "EmulatedClock".to_owned()),
-        None => (None, "NoMeter".to_owned()),
-        Some(metered) => match metered.of_variant(&subject.windows) {
+        _ if latency.is_none() => (None, no_times.to_owned()),
+        Err(why) => (None, why.to_owned()),
+        Ok(metered) => match metered.of_variant(&subject.series.windows) {
             Ok(energy) => (Some(energy), String::new()),
             Err(reason) => (None, reason),
         },
@@ -253,19 +322,25 @@ fn variant_result(
     explain("peakMemoryBytes", peak_memory_bytes.is_none(), "NotReadable");
 
     let accuracy = plan.data.as_ref().zip(subject.score.as_ref()).and_then(|(data, score)| {
-        let (correct, count) = (score.correct(), score.count());
-        let interval = wilson(correct, count, edgeyard_measure::interval::CONFIDENCE)?;
+        let correct = score.correct();
+        let mut unavailable = Unavailable::new();
+        if correct.is_none() {
+            unavailable.insert("correct".into(), "NotCounted".into());
+        }
         Some(Accuracy {
             metric: metric_name(data.scoring.as_ref()?.metric).into(),
-            value: ratio(correct as f64 / count as f64),
-            lower: ratio(interval.lower),
-            upper: ratio(interval.upper),
-            sample_count: count,
+            value: ratio(score.value),
+            lower: ratio(score.interval.lower),
+            upper: ratio(score.interval.upper),
+            interval_method: score.interval_method.into(),
+            sample_count: score.count,
             correct,
             dataset_digest: data.digest.clone(),
+            unavailable,
         })
     });
-    explain("accuracy", accuracy.is_none(), "NotRequested");
+    let scores = plan.data.as_ref().is_some_and(|data| data.scoring.is_some());
+    explain("accuracy", accuracy.is_none(), if scores { "NaNOutput" } else { "NotRequested" });
     let output_digest = subject.outputs.as_ref().map(|outputs| edgeyard_record::digest(&outputs.bytes));
     explain("outputDigest", output_digest.is_none(), "NotInferred");
 
@@ -278,6 +353,10 @@ fn variant_result(
         None => validity::of_variant(&validity::Evidence {
             latency: latency.as_ref(),
             moved,
+            percentile: timing.rules.percentile,
+            too_short: scenario::too_short(asked, timing, &subject.series, subject.batch).as_deref(),
+            bound_broken,
+            clock_jumped: subject.series.clock_jumped,
             has_nan: subject.outputs.as_ref().is_some_and(|outputs| outputs.has_nan),
             threads: plan.threads,
             usable_processors: settings::usable_processors(&context.root),
@@ -285,7 +364,7 @@ fn variant_result(
         }),
     };
     let variant = subject.variant;
-    let result = VariantResult {
+    VariantResult {
         model: variant.model.clone(),
         variant: variant.variant.clone(),
         target: variant.target.clone(),
@@ -298,6 +377,9 @@ fn variant_result(
         outcome: if failed.is_some() { "Failed".into() } else { "Succeeded".into() },
         failure: failed.map(|failure| RecordedFailure { reason: failure.reason, message: failure.message }),
         latency,
+        throughput,
+        server,
+        set_aside,
         energy,
         load_nanoseconds,
         first_inference_nanoseconds,
@@ -312,6 +394,5 @@ fn variant_result(
         comparison: None,
         validity,
         unavailable,
-    };
-    (result, blob)
+    }
 }

@@ -81,7 +81,7 @@ pub fn movement(series: &[u64]) -> Movement {
 /// The share by which the slower of two modes is slower, if the samples have two.
 ///
 /// The samples, without the slowest per cent, are parted where the variance within the parts is least (Otsu 1979). There
-/// are two modes if both parts have a tenth of the samples, their means differ by more than [`TOLERANCE`], and the middle
+/// are two modes if both parts have a twentieth of the samples, their means differ by more than [`TOLERANCE`], and the middle
 /// between the means is at most half as dense as the sparser of the surroundings of the two means.
 pub fn two_modes(series: &[u64]) -> Option<f64> {
     let mut sorted = series.to_vec();
@@ -101,7 +101,7 @@ pub fn two_modes(series: &[u64]) -> Option<f64> {
             (best, cut) = (between, index + 1);
         }
     }
-    if cut < n / 10 || n - cut < n / 10 {
+    if cut < n / 20 || n - cut < n / 20 {
         return None;
     }
     let mean = |part: &[u64]| part.iter().map(|x| *x as f64).sum::<f64>() / part.len() as f64;
@@ -161,11 +161,7 @@ pub fn mann_kendall(values: &[f64]) -> f64 {
     let mut s = 0.0;
     for (index, a) in values.iter().enumerate() {
         for b in &values[index + 1..] {
-            s += match b.total_cmp(a) {
-                std::cmp::Ordering::Greater => 1.0,
-                std::cmp::Ordering::Less => -1.0,
-                std::cmp::Ordering::Equal => 0.0,
-            };
+            s += sign(b - a);
         }
     }
     let mut variance = n * (n - 1.0) * (2.0 * n + 5.0);
@@ -179,8 +175,13 @@ pub fn mann_kendall(values: &[f64]) -> f64 {
     (2.0 * normal_cdf(-z.abs())).min(1.0)
 }
 
+/// 1, 0 or -1; of a zero of either sign 0.
+fn sign(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x.signum() }
+}
+
 /// Median of the slopes of all pairs, and the intercept that goes with it (Theil 1950, Sen 1968).
-fn theil_sen(values: &[f64]) -> (f64, f64) {
+pub(crate) fn theil_sen(values: &[f64]) -> (f64, f64) {
     let mut slopes = Vec::with_capacity(values.len() * values.len() / 2);
     for (i, a) in values.iter().enumerate() {
         for (j, b) in values.iter().enumerate().skip(i + 1) {
@@ -197,14 +198,7 @@ pub fn pettitt(values: &[f64]) -> (usize, f64) {
     let n = values.len();
     let (mut best, mut at, mut u) = (0.0_f64, n / 2, 0.0);
     for t in 0..n.saturating_sub(1) {
-        u += values
-            .iter()
-            .map(|other| match values[t].total_cmp(other) {
-                std::cmp::Ordering::Greater => 1.0,
-                std::cmp::Ordering::Less => -1.0,
-                std::cmp::Ordering::Equal => 0.0,
-            })
-            .sum::<f64>();
+        u += values.iter().map(|other| sign(values[t] - other)).sum::<f64>();
         if u.abs() > best.abs() {
             (best, at) = (u, t + 1);
         }
