@@ -29,7 +29,7 @@ use crate::machine::Root;
 pub use sampler::{Recording, Sampler};
 
 /// What `--meter` takes, for people.
-pub const SYNTAX: &str = "rapl, agent:rapl, hwmon:CHIP[/LABEL], jetson, rpi5-pmic, nvml[:INDEX], lpm01a:DEVICE@MILLIVOLTS, \
+pub const SYNTAX: &str = "rapl, hwmon:CHIP[/LABEL], agent:rapl, jetson, rpi5-pmic, nvml[:INDEX], lpm01a:DEVICE@MILLIVOLTS, \
                           ppk2:DEVICE@MILLIVOLTS, exec:COMMAND or replay:DIR";
 
 /// Something that tells power or energy.

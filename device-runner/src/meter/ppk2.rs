@@ -44,7 +44,7 @@ impl Calibration {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut found = Self {
             resistor: [f64::NAN; RANGES],
-            gain_slope: [1.0; RANGES],
+            gain_slope: [0.0; RANGES],
             gain: [1.0; RANGES],
             offset: [0.0; RANGES],
             slope: [0.0; RANGES],
