@@ -69,7 +69,7 @@ impl Calibration {
             let range: usize = range.parse().ok().filter(|range| *range < RANGES).ok_or_else(refused)?;
             table[range] = value.trim().parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(refused)?;
         }
-        if let Some(range) = found.resistor.iter().position(|resistor| !(*resistor > 0.0)) {
+        if let Some(range) = found.resistor.iter().position(|resistor| resistor.is_nan() || *resistor <= 0.0) {
             return Err(failed(format!("the PPK2's metadata have no R{range}: {text:?}")));
         }
         Ok(found)
