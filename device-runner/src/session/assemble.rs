@@ -80,7 +80,7 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     }
     compare::with_the_first(&mut results, &scores, plan.workload.scenario == Scenario::Server, plan.workload.seed);
     let (metadata, device) = who(plan, started, &mut unavailable);
-    if context.phases.iter().any(|phase| phase.variant.is_none()) {
+    if !context.clock_is_emulated && context.phases.iter().any(|phase| phase.variant.is_none()) {
         unavailable.insert("phases.variant".into(), "WholeRun".into());
     }
     let judged = seen.as_ref().map(validity::of_machine);
@@ -395,5 +395,158 @@ fn variant_result(
         comparison: None,
         validity,
         unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::Watch;
+    use crate::lane::protocol::WarmedUp;
+    use crate::machine::Root;
+    use crate::plan::{self, Identity, Variant};
+    use crate::progress::Silent;
+    use edgeyard_job::Progress;
+    use edgeyard_job::spec::{Backend, EnergyPolicy, Limits};
+    use edgeyard_record::Window;
+
+    fn plan() -> Plan {
+        let variant = |name: &str| Variant {
+            model: "m".into(),
+            variant: name.into(),
+            target: "ort-x86".into(),
+            format: ModelFormat::Onnx,
+            digest: "sha256:00".into(),
+            size_bytes: 1,
+            path: "m.onnx".into(),
+        };
+        Plan {
+            identity: Identity { name: "m".into(), attempt: 1, ..Identity::default() },
+            device: plan::Device { class: "host-cpu".into(), fidelity: Fidelity::Hardware, lease: None },
+            backend: Backend::Runtime,
+            limits: Limits::default(),
+            workload: Asked {
+                scenario: Scenario::SingleStream,
+                profile: Profile::Standard,
+                seed: 3,
+                query_count: None,
+                percentile: None,
+                latency_bound_nanoseconds: None,
+            },
+            threads: 1,
+            variants: vec![variant("a"), variant("b")],
+            data: None,
+            keep_outputs: false,
+            energy: EnergyPolicy::BestEffort,
+            meter: None,
+            cool_down_millidegrees: None,
+        }
+    }
+
+    /// Ten windows of a hundred queries each.
+    fn series(level: impl Fn(u64) -> u64) -> Series {
+        let samples: Vec<Sample> =
+            (0..1000).map(|n| Sample { start: n * 2_000_000, duration: level(n) + n * 7919 % 11 }).collect();
+        let windows = samples.chunks(100).map(|part| Window {
+            start_nanoseconds: part[0].start,
+            end_nanoseconds: part[99].start + part[99].duration,
+            count: 100,
+            median_nanoseconds: part[50].duration,
+        });
+        Series {
+            windows: windows.collect(),
+            samples,
+            warmed_up: Some(WarmedUp { count: 10, nanoseconds: 1, median_nanoseconds: 1, steady: true }),
+            sample_every: 1,
+            ..Series::default()
+        }
+    }
+
+    fn record(change: impl FnOnce(&mut [Subject])) -> Record {
+        let plan = plan();
+        let watch = Watch::new(std::sync::Arc::default(), None);
+        let context = Context {
+            plan: &plan,
+            watch: &watch,
+            observer: &Silent,
+            root: Root::default(),
+            epoch: 0,
+            clock_is_emulated: false,
+            phases: Vec::new(),
+            progress: Progress { step: String::new(), message: String::new(), done: 0, total: 0 },
+        };
+        let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
+        subjects[0].series = series(|_| 1_000_000);
+        subjects[1].series = series(|_| 1_200_000);
+        change(&mut subjects);
+        let found = Found {
+            started: SystemTime::UNIX_EPOCH,
+            fingerprint: BTreeMap::new(),
+            clock_overhead: 20,
+            timing: Timing::of(&plan.workload, None).unwrap(),
+            round: Some(Round { seen: Seen::default(), metered: None }),
+            no_energy: Some("NoMeter".into()),
+        };
+        let record = outcome(context, subjects, found).unwrap().record;
+        assert_eq!(record.nulls_without_reason(), Vec::<String>::new());
+        assert_eq!(record.stale_reasons(), Vec::<String>::new());
+        record
+    }
+
+    #[test]
+    fn a_series_that_was_set_aside_is_kept_and_named() {
+        let found = record(|subjects| {
+            let ramp = series(|n| 1_000_000 + n * 200);
+            let (mut moved, steady) = (Subject::new(subjects[0].variant), subjects[0].series.clone());
+            moved.series = ramp.clone();
+            let cause = super::super::moved(&[moved]).unwrap();
+            assert_eq!((cause.reason.as_str(), cause.label.as_str()), ("Ramp", "m/a/ort-x86"));
+            subjects[0].series = steady;
+            subjects[0].set_aside = Some((cause, ramp));
+        });
+        let [first, second] = found.results.as_slice() else { panic!("two variants") };
+        let aside = first.set_aside.as_ref().unwrap();
+        assert_eq!((aside.reason.as_str(), aside.latency.count), ("Ramp", 1000));
+        assert!(aside.latency.maximum_nanoseconds > first.latency.as_ref().unwrap().maximum_nanoseconds);
+        assert_eq!(first.validity.state, validity::VALID, "{:?}", first.validity);
+        assert_eq!(second.unavailable["setAside"], "NotRemeasured");
+        let comparison = second.comparison.as_ref().unwrap();
+        assert_eq!(comparison.verdict, "Slower");
+        let latency = comparison.latency.as_ref().unwrap();
+        assert_eq!(latency.shift_nanoseconds, 200_000);
+        assert!(latency.noise_floor_ratio.is_some());
+    }
+
+    #[test]
+    fn a_series_that_moves_still_is_inconclusive_and_kept() {
+        for (name, level) in [
+            ("Ramp", (|n| 1_000_000 + n * 200) as fn(u64) -> u64),
+            ("Step", |n| if n < 400 { 1_000_000 } else { 1_100_000 }),
+            ("Bimodal", |n| if n % 5 < 2 { 1_000_000 } else { 1_100_000 }),
+            ("Drifting", |n| 1_000_000 + (50_000.0 * (n as f64 / 40.0).sin() + 50_000.0) as u64),
+        ] {
+            let found = record(|subjects| subjects[1].series = series(level));
+            let result = &found.results[1];
+            assert_eq!(
+                (result.validity.state.as_str(), result.validity.reasons.as_slice()),
+                (validity::INCONCLUSIVE, &[name.to_owned()][..])
+            );
+            assert_eq!(result.latency.as_ref().unwrap().count, 1000);
+        }
+    }
+
+    #[test]
+    fn a_throttled_run_and_a_clock_that_jumps_are_invalid_and_kept() {
+        let found = record(|subjects| {
+            subjects[0].series.throttled_periods = Some(3);
+            subjects[1].series.clock_jumped = true;
+        });
+        for (result, reason) in found.results.iter().zip(["Throttled", "ClockJumped"]) {
+            assert_eq!(
+                (result.validity.state.as_str(), result.validity.reasons[0].as_str()),
+                (validity::INVALID, reason)
+            );
+            assert_eq!(result.latency.as_ref().unwrap().count, 1000);
+        }
     }
 }
