@@ -10,7 +10,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use edgeyard_job::spec::{AccuracyMetric, Backend, HeadlinePercentile, Profile, Scenario};
 
 use crate::error::Failure;
-use crate::{analyse, catalogue, inspect, job, lane, run, table};
+use crate::meter::check;
+use crate::{agent, analyse, catalogue, inspect, job, lane, overhead, run, table};
 
 /// Measures models on one device.
 #[derive(Parser, Debug)]
@@ -36,6 +37,12 @@ enum Command {
     Analyse(analyse::Analyse),
     /// Tell how many of the slowest queries early stopping discards.
     EarlyStopping(analyse::EarlyStoppingArguments),
+    /// List the meters of this machine.
+    Meters(check::MetersArguments),
+    /// Read a meter beside a known load and say whether it can be trusted.
+    MeterTest(check::MeterTest),
+    /// Serve what restricted pods cannot read of this node.
+    Agent(agent::AgentArguments),
     /// List the device classes that the program knows.
     Classes {
         /// How to print.
@@ -50,6 +57,9 @@ enum Command {
     /// Serve one variant; started by the other commands.
     #[command(hide = true)]
     Lane,
+    /// Tell what the harness adds to an inference; for the benchmark of the runner.
+    #[command(hide = true)]
+    Overhead(overhead::Overhead),
 }
 
 /// Measure models by hand.
@@ -100,7 +110,8 @@ pub struct Run {
     /// Threads of a runtime; by default as many as the class allows, at most what is here.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// What measures energy: rapl, hwmon:CHIP, hwmon:CHIP/LABEL or replay:DIR.
+    /// What measures energy: rapl, agent:rapl, hwmon:CHIP[/LABEL], jetson, rpi5-pmic, nvml[:INDEX], lpm01a:DEVICE@MILLIVOLTS,
+    /// ppk2:DEVICE@MILLIVOLTS, exec:COMMAND or replay:DIR.
     #[arg(long)]
     pub meter: Option<String>,
     /// Give up after so many seconds.
@@ -262,11 +273,15 @@ impl Arguments {
             Command::Inspect(arguments) => inspect::execute(&arguments),
             Command::Analyse(arguments) => analyse::execute(&arguments),
             Command::EarlyStopping(arguments) => analyse::execute_early_stopping(&arguments),
+            Command::Meters(arguments) => check::execute_list(&arguments),
+            Command::MeterTest(arguments) => check::execute_test(&arguments),
+            Command::Agent(arguments) => agent::execute(&arguments),
             Command::Classes { output } => classes(output),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "edgeyard-device-runner", &mut std::io::stdout());
                 Ok(())
             }
+            Command::Overhead(arguments) => overhead::execute(&arguments),
             Command::Lane => {
                 lane::run_child().map_err(|error| Failure::infrastructure("LaneProtocol", error.to_string()))
             }

@@ -4,6 +4,7 @@ use edgeyard_measure::minimum_queries;
 use edgeyard_measure::series::Movement;
 use edgeyard_record::{Latency, Validity};
 
+use crate::machine::cooling::CoolDown;
 use crate::machine::monitor::Seen;
 
 /// The numbers can be used.
@@ -208,9 +209,34 @@ pub fn of_series(durations: &[u64]) -> Validity {
     judgement.verdict()
 }
 
-/// Judges the machine as it was seen from the side.
-pub fn of_machine(seen: &Seen) -> Validity {
+/// Judges the machine as it was seen from the side: `throttled` are reasons of [`crate::machine::throttle::between`].
+pub fn of_machine(seen: &Seen, throttled: &[&str], cooled: Option<&CoolDown>) -> Validity {
     let mut judgement = Judgement::default();
+    for reason in throttled {
+        let advice = match *reason {
+            "UnderVoltage" => "the supply's voltage fell too low: take a stronger supply or a shorter cable",
+            "FrequencyCapped" => "the firmware held the clock down: take a stronger supply, and cool the device",
+            _ => "the machine slowed itself down because of its temperature: cool it, or wait for it with coolDown",
+        };
+        judgement.add(true, reason, advice.into());
+    }
+    if let Some(reason) = cooled.and_then(CoolDown::reason) {
+        let advice = match reason {
+            "TooHot" => "the device did not cool down to the temperature that was asked for: cool it, or allow more",
+            _ => {
+                "no temperature can be read, so nothing was waited for: leave the temperature out, or run the node agent"
+            }
+        };
+        judgement.add(false, reason, advice.into());
+    }
+    if seen.governors.len() > 1 {
+        let seen = seen.governors.join(", ");
+        judgement.add(
+            false,
+            "GovernorChanged",
+            format!("the governor changed meanwhile ({seen}): set it once for all"),
+        );
+    }
     if let Some(stolen) = seen.stolen.filter(|stolen| *stolen > MOST_STOLEN) {
         judgement.add(
             false,
@@ -310,8 +336,19 @@ mod tests {
     #[test]
     fn a_machine_that_was_shared_is_told() {
         let busy = Seen { stolen: Some(0.05), kilohertz: Some((1_000_000, 2_000_000)), ..Seen::default() };
-        assert_eq!(of_machine(&busy).reasons, ["ProcessorStolen", "ClockChanged"]);
-        assert_eq!(of_machine(&Seen::default()).state, VALID);
+        assert_eq!(of_machine(&busy, &[], None).reasons, ["ProcessorStolen", "ClockChanged"]);
+        assert_eq!(of_machine(&Seen::default(), &[], None).state, VALID);
+        let hot = CoolDown {
+            target_millidegrees: 40_000,
+            first_millidegrees: Some(70_000),
+            last_millidegrees: Some(50_000),
+            waited: std::time::Duration::from_secs(300),
+        };
+        assert_eq!(of_machine(&Seen::default(), &[], Some(&hot)).reasons, ["TooHot"]);
+        let throttled = of_machine(&Seen::default(), &["ThermalThrottling"], None);
+        assert_eq!((throttled.state.as_str(), throttled.reasons.len()), (INVALID, 1));
+        let changed = Seen { governors: vec!["performance".into(), "powersave".into()], ..Seen::default() };
+        assert_eq!(of_machine(&changed, &[], None).reasons, ["GovernorChanged"]);
     }
 
     #[test]

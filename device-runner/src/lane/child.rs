@@ -8,7 +8,7 @@ use std::os::fd::FromRawFd as _;
 use edgeyard_measure::steady;
 
 use super::protocol::{Disturbance, Load, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp, receive, send};
-use super::window::{self, Feed, Monotonic};
+use super::window::{self, Feed as _, Kept, Monotonic};
 use crate::clock;
 use crate::error::Failure;
 use crate::machine::{Root, cooling};
@@ -207,29 +207,6 @@ impl State {
         };
         let span = Span { start: since(span.start), end: since(span.end), ..span };
         Ok(Reply::Measured { span, disturbance })
-    }
-}
-
-/// The kept inputs, one after the other.
-struct Kept<'a> {
-    engine: &'a mut dyn Engine,
-    inputs: &'a [Vec<u8>],
-    next: &'a mut usize,
-}
-
-impl Feed for Kept<'_> {
-    #[inline]
-    fn set_input(&mut self) -> Result<(), Failure> {
-        let Some(input) = self.inputs.get(*self.next) else {
-            return Err(Failure::infrastructure("LaneProtocol", "no inputs are kept"));
-        };
-        *self.next = (*self.next + 1) % self.inputs.len();
-        self.engine.set_input(input)
-    }
-
-    #[inline]
-    fn run(&mut self) -> Result<(), Failure> {
-        self.engine.run()
     }
 }
 

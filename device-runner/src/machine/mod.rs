@@ -8,6 +8,8 @@ pub mod cooling;
 pub mod fingerprint;
 pub mod monitor;
 pub mod settings;
+pub mod throttle;
+pub mod vcgencmd;
 
 use std::path::{Path, PathBuf};
 

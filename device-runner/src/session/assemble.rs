@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use edgeyard_job::spec::{Fidelity, ModelFormat, Profile, Scenario, Workload as Asked};
 use edgeyard_measure::Sample;
 use edgeyard_record::{
-    Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor, Operator,
-    Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
+    Accuracy, CoolDown, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor,
+    Operator, Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
 };
 
 use super::compare;
@@ -19,7 +19,8 @@ use super::{Context, Outcome, Outputs, Round, Unavailable};
 use crate::accuracy::metric_name;
 use crate::error::Failure;
 use crate::machine::monitor::Seen;
-use crate::machine::settings;
+use crate::machine::throttle::{self, Throttle};
+use crate::machine::{self, settings};
 use crate::meter::Recording;
 use crate::plan::{Lease, Plan};
 use crate::timing::{Timing, percentile_name};
@@ -37,14 +38,11 @@ pub struct Found {
     pub timing: Timing,
     /// What was seen and told meanwhile, where latencies were measured.
     pub round: Option<Round>,
-    /// Why there is no energy, if that is known from the beginning.
-    pub no_energy: Option<String>,
 }
 
 /// The record and what goes with it.
 pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result<Outcome, Failure> {
-    let Found { started, fingerprint, clock_overhead, timing, round, no_energy } = found;
-    let (seen, metered) = round.map_or((None, None), |Round { seen, metered }| (Some(seen), metered));
+    let Found { started, fingerprint, clock_overhead, timing, round } = found;
     let plan = context.plan;
     let mut unavailable = Unavailable::new();
     let runtimes = subjects
@@ -58,11 +56,7 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     let (mut blobs, mut outputs, mut failures, mut results) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut scores = Vec::new();
     for mut subject in subjects {
-        let metered = match (&metered, &no_energy) {
-            (Some(metered), _) => Ok(metered),
-            (None, Some(why)) => Err(why.as_str()),
-            (None, None) => Err("EmulatedClock"),
-        };
+        let metered = round.as_ref().map(|round| &round.metered);
         results.push(variant_result(&context, &timing, &mut subject, metered, &mut blobs));
         failures.push(subject.failure);
         scores.push(subject.score);
@@ -83,25 +77,28 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     if !context.clock_is_emulated && context.phases.iter().any(|phase| phase.variant.is_none()) {
         unavailable.insert("phases.variant".into(), "WholeRun".into());
     }
-    let judged = seen.as_ref().map(validity::of_machine);
-    let monitor = seen.map(monitor);
+    let judged = round.as_ref().map(|Round { seen, throttle: (before, after), cooled, metered: _ }| {
+        let throttled = throttle::between(before, after, seen.raspberry_pi_bits);
+        validity::of_machine(seen, &throttled, cooled.as_ref())
+    });
+    let power = match round.as_ref().map(|round| round.metered.recording()) {
+        None => Err("EmulatedClock".to_owned()),
+        Some(Err(why)) => Err(why.to_owned()),
+        Some(Ok(recording)) => Ok(power(recording, &mut blobs)),
+    };
+    if let Err(why) = &power {
+        unavailable.insert("power".into(), why.clone());
+    }
+    let (monitor, cool_down) = match round {
+        Some(Round { seen, throttle, cooled, metered: _ }) => (Some(monitor(seen, &throttle)), cooled.map(cool_down)),
+        None => (None, None),
+    };
     if monitor.is_none() {
         unavailable.insert("monitor".into(), "EmulatedClock".into());
     }
-    let power = metered.as_ref().map(|metered| {
-        let Recording { name, scope, readings, .. } = metered.recording();
-        let readings: Vec<Sample> = readings
-            .iter()
-            .map(|reading| Sample {
-                start: reading.nanoseconds,
-                duration: (reading.watts * 1e6).round().max(0.0) as u64,
-            })
-            .collect();
-        let series = packed(&readings, &mut blobs);
-        Power { meter: name.clone(), scope: scope.clone(), count: readings.len() as u64, series }
-    });
-    if power.is_none() {
-        unavailable.insert("power".into(), no_energy.unwrap_or_else(|| "EmulatedClock".into()));
+    if cool_down.is_none() {
+        let why = if plan.cool_down_millidegrees.is_some() { "EmulatedClock" } else { "NotAsked" };
+        unavailable.insert("coolDown".into(), why.into());
     }
     let record = Record {
         schema_version: RECORD_VERSION.into(),
@@ -123,25 +120,53 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
         phases: if context.clock_is_emulated { Vec::new() } else { context.phases },
         validity: validity::of_run(results.iter().map(|result| &result.validity).chain(&judged)),
         monitor,
-        power,
+        cool_down,
+        power: power.ok(),
         results,
         unavailable,
     };
     Ok(Outcome { record, blobs, outputs, failures })
 }
 
-fn monitor(seen: Seen) -> Monitor {
-    let Seen { looks, stolen, kilohertz, millidegrees, load, own_nanoseconds } = seen;
+fn monitor(seen: Seen, (before, after): &(Throttle, Throttle)) -> Monitor {
+    let own_ratio = seen.own_share().map(ratio);
+    let Seen {
+        looks,
+        stolen,
+        kilohertz,
+        governors,
+        millidegrees,
+        load,
+        runnable,
+        waiting,
+        raspberry_pi_bits: live,
+        own_nanoseconds,
+        watched_nanoseconds,
+    } = seen;
+    let grown = |of: fn(&Throttle) -> Option<u64>| Some(of(after)?.saturating_sub(of(before)?));
+    let (core, package) = (grown(|read| read.core_events), grown(|read| read.package_events));
+    let bits = after.raspberry_pi_bits.map(|bits| bits | live.unwrap_or(0));
     let mut unavailable = Unavailable::new();
-    let mut explain = |fields: &[&str], missing: bool| {
-        for field in fields.iter().filter(|_| missing) {
-            unavailable.insert((*field).to_owned(), "NotReadable".into());
+    let mut explain = |field: &str, missing: bool, why: Option<&String>| {
+        if missing {
+            unavailable.insert(field.to_owned(), why.map_or("NotReadable", String::as_str).to_owned());
         }
     };
-    explain(&["stolenRatio"], stolen.is_none());
-    explain(&["lowestKilohertz", "highestKilohertz"], kilohertz.is_none());
-    explain(&["firstMillidegrees", "highestMillidegrees"], millidegrees.is_none());
-    explain(&["highestLoad"], load.is_none());
+    for (fields, missing) in [
+        (&["stolenRatio"][..], stolen.is_none()),
+        (&["lowestKilohertz", "highestKilohertz"], kilohertz.is_none()),
+        (&["firstMillidegrees", "highestMillidegrees"], millidegrees.is_none()),
+        (&["highestLoad"], load.is_none()),
+        (&["meanRunnable", "mostRunnable"], runnable.is_none()),
+        (&["waitingRatio"], waiting.is_none()),
+        (&["ownRatio"], own_ratio.is_none()),
+    ] {
+        fields.iter().for_each(|field| explain(field, missing, None));
+    }
+    let why = |field: &str| after.unavailable.get(field).or_else(|| before.unavailable.get(field));
+    explain("coreThrottleEvents", core.is_none(), why("coreEvents"));
+    explain("packageThrottleEvents", package.is_none(), why("packageEvents"));
+    explain("raspberryPiBits", bits.is_none(), why("raspberryPiBits"));
     Monitor {
         looks,
         own_nanoseconds,
@@ -151,8 +176,44 @@ fn monitor(seen: Seen) -> Monitor {
         first_millidegrees: millidegrees.map(|(first, _)| first),
         highest_millidegrees: millidegrees.map(|(_, highest)| highest),
         highest_load: load.map(|load| format!("{load:.2}")),
+        watched_nanoseconds,
+        own_ratio,
+        governors,
+        mean_runnable: runnable.map(|(mean, _)| format!("{mean:.2}")),
+        most_runnable: runnable.map(|(_, most)| most),
+        waiting_ratio: waiting.map(ratio),
+        core_throttle_events: core,
+        package_throttle_events: package,
+        raspberry_pi_bits: bits,
         unavailable,
     }
+}
+
+fn cool_down(cooled: machine::cooling::CoolDown) -> CoolDown {
+    let machine::cooling::CoolDown { target_millidegrees, first_millidegrees, last_millidegrees, waited } = cooled;
+    let unknown = [("firstMillidegrees", first_millidegrees), ("lastMillidegrees", last_millidegrees)];
+    CoolDown {
+        target_millidegrees,
+        first_millidegrees,
+        last_millidegrees,
+        waited_nanoseconds: waited.as_nanos() as u64,
+        unavailable: unknown
+            .into_iter()
+            .filter(|(_, told)| told.is_none())
+            .map(|(field, _)| (field.to_owned(), "TemperatureUnknown".to_owned()))
+            .collect(),
+    }
+}
+
+/// What a meter read; counters of energy as the power since the reading before.
+fn power(recording: &Recording, blobs: &mut Vec<Vec<u8>>) -> Power {
+    let readings: Vec<Sample> = recording
+        .power(usize::MAX)
+        .into_iter()
+        .map(|(start, watts)| Sample { start, duration: (watts * 1e6).round().max(0.0) as u64 })
+        .collect();
+    let series = packed(&readings, blobs);
+    Power { meter: recording.name.clone(), scope: recording.scope.clone(), count: readings.len() as u64, series }
 }
 
 fn who(plan: &Plan, started: SystemTime, unavailable: &mut Unavailable) -> (Metadata, Device) {
@@ -240,7 +301,7 @@ fn variant_result(
     context: &Context,
     timing: &Timing,
     subject: &mut Subject,
-    metered: Result<&Metered, &str>,
+    metered: Option<&Metered>,
     blobs: &mut Vec<Vec<u8>>,
 ) -> VariantResult {
     let plan = context.plan;
@@ -287,10 +348,10 @@ fn variant_result(
     let load_nanoseconds = subject.load_nanoseconds.filter(|_| !no_clock);
     let (energy, why) = match metered {
         _ if latency.is_none() => (None, no_times.to_owned()),
-        Err(why) => (None, why.to_owned()),
-        Ok(metered) => match metered.of_variant(&subject.series.windows) {
+        None => (None, no_times.to_owned()),
+        Some(metered) => match metered.of_variant(&subject.series.windows) {
             Ok(energy) => (Some(energy), String::new()),
-            Err(reason) => (None, reason.to_owned()),
+            Err(reason) => (None, reason),
         },
     };
     explain("energy", energy.is_none(), &why);
@@ -484,8 +545,12 @@ mod tests {
             fingerprint: BTreeMap::new(),
             clock_overhead: 20,
             timing: Timing::of(&plan.workload, None).unwrap(),
-            round: Some(Round { seen: Seen::default(), metered: None }),
-            no_energy: Some("NoMeter".into()),
+            round: Some(Round {
+                seen: Seen::default(),
+                metered: Metered::none("NoMeter"),
+                throttle: Default::default(),
+                cooled: None,
+            }),
         };
         let record = outcome(context, subjects, found).unwrap().record;
         assert_eq!(record.nulls_without_reason(), Vec::<String>::new());

@@ -14,17 +14,18 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use edgeyard_job::Progress;
-use edgeyard_job::spec::{Backend, EnergyPolicy, Fidelity};
+use edgeyard_job::spec::{Backend, Fidelity};
 use edgeyard_measure::series;
 use edgeyard_record::{PhaseSpan, Record};
 
 use crate::clock;
-use crate::error::{Class, Failure};
+use crate::error::Failure;
 use crate::lane::Watch;
 use crate::lane::protocol::EngineSpec;
+use crate::machine::cooling::{self, CoolDown};
 use crate::machine::monitor::{Monitor, Seen};
+use crate::machine::throttle::{self, Throttle};
 use crate::machine::{self, Root, settings};
-use crate::meter;
 use crate::plan::{Plan, Variant};
 use crate::progress::Observer;
 use crate::runtime::{self, FIRMWARE_VARIABLE, LITERT_VARIABLE, ORT_VARIABLE, QEMU_VARIABLE};
@@ -98,7 +99,10 @@ impl Context<'_> {
 /// What was seen of the machine, and what the meter told, while latencies were measured.
 struct Round {
     seen: Seen,
-    metered: Option<Metered>,
+    metered: Metered,
+    /// Before and after.
+    throttle: (Throttle, Throttle),
+    cooled: Option<CoolDown>,
 }
 
 /// Measures all variants of a plan.
@@ -132,8 +136,8 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     let clock_overhead = clock::overhead();
     context.phase("Preflight", None, 0);
 
-    // A meter that is needed and not there fails the run before any variant is loaded.
-    let energy = energy_of(plan, clock_is_emulated, &context.root)?;
+    // A meter that must be there fails the run before any variant is loaded.
+    let meter = Metering::open(plan, &context.root)?;
     let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
     for subject in &mut subjects {
         let engine = engine_for(plan, subject.variant);
@@ -145,77 +149,81 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
             subject.count_instructions(&mut context)?;
         }
     } else if !clock_is_emulated {
-        let mut found = measure(&mut context, &mut subjects, &timing, energy.is_ok())?;
-        if let Some(cause) = moved(&subjects)
-            && context.watch.leaves(Duration::from_nanos(context.now()))
-        {
-            // All of them once more: what is compared has to take turns.
-            tracing::info!(reason = cause.reason, variant = cause.label, "a series moved: measuring once more");
-            for subject in &mut subjects {
-                let engine = engine_for(plan, subject.variant);
-                subject.start_again(&mut context, engine, &timing, &cause)?;
-            }
-            found = measure(&mut context, &mut subjects, &timing, energy.is_ok())?;
-        }
-        round = Some(found);
+        round = Some(measure(&mut context, &mut subjects, &timing, meter)?);
     }
     for subject in &mut subjects {
         subject.infer_all(&mut context)?;
         subject.finish(&mut context)?;
     }
     context.step("Analyse", "", 1);
-    let found = assemble::Found { started, fingerprint, clock_overhead, timing, round, no_energy: energy.err() };
+    let found = assemble::Found { started, fingerprint, clock_overhead, timing, round };
     assemble::outcome(context, subjects, found)
 }
 
-/// Whether energy is measured, or why not.
-///
-/// # Errors
-/// `EnergyUnavailable`, or what the meter says, if the run must have it.
-fn energy_of(plan: &Plan, clock_is_emulated: bool, root: &Root) -> Result<Result<(), String>, Failure> {
-    let required = plan.energy == EnergyPolicy::Required;
-    let found = match &plan.meter {
-        _ if plan.energy == EnergyPolicy::Disabled => return Ok(Err("Disabled".into())),
-        _ if clock_is_emulated => Err(Failure::bad_input(
-            "EnergyUnavailable",
-            "energy is required, and an emulated device has none to measure: choose a real device, or BestEffort",
-        )),
-        None => Err(Failure::bad_input(
-            "EnergyUnavailable",
-            "energy is required, and the device class names no meter: choose a device with one, or BestEffort",
-        )),
-        Some(name) => meter::open(name, root).map(drop),
-    };
-    match found {
-        Ok(()) => Ok(Ok(())),
-        Err(failure) if required || failure.class == Class::BadInput && failure.reason != "EnergyUnavailable" => {
-            Err(failure)
-        }
-        Err(failure) if failure.reason == "EnergyUnavailable" => {
-            Ok(Err(if clock_is_emulated { "EmulatedClock" } else { "NoMeter" }.into()))
-        }
-        Err(failure) => Ok(Err(failure.reason)),
-    }
-}
-
-/// Warms up and measures all variants once.
+/// Warms up and measures all variants, and once more if a series moved.
 fn measure(
     context: &mut Context,
     subjects: &mut [Subject],
     timing: &Timing,
-    with_energy: bool,
+    meter: Metering,
 ) -> Result<Round, Failure> {
+    let cooled = cool_down(context)?;
+    get_ready(context, subjects, timing)?;
+    let before = throttle::read(&context.root);
+    let monitor = Monitor::start(context.root.clone());
+    // One recording for both rounds: a meter must not be switched on twice.
+    let meter = meter.start(context, timing)?;
+    take_turns(context, subjects, timing)?;
+    if let Some(cause) = moved(subjects)
+        && context.watch.leaves(Duration::from_nanos(context.now()))
+    {
+        // All of them once more: what is compared has to take turns.
+        tracing::info!(reason = cause.reason, variant = cause.label, "a series moved: measuring once more");
+        for subject in subjects.iter_mut() {
+            let engine = engine_for(context.plan, subject.variant);
+            subject.start_again(context, engine, timing, &cause)?;
+        }
+        cool_down(context)?;
+        get_ready(context, subjects, timing)?;
+        take_turns(context, subjects, timing)?;
+    }
+    let metered = meter.finish(context, timing)?;
+    for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
+        metered.demand(&subject.variant.label(), &subject.series.windows)?;
+    }
+    let seen = monitor.finish();
+    Ok(Round { seen, metered, throttle: (before, throttle::read(&context.root)), cooled })
+}
+
+fn get_ready(context: &mut Context, subjects: &mut [Subject], timing: &Timing) -> Result<(), Failure> {
     for subject in subjects.iter_mut() {
         subject.warm_up(context, timing)?;
     }
     for subject in subjects.iter_mut() {
         subject.search_rate(context, timing)?;
     }
-    let monitor = Monitor::start(context.root.clone());
-    let meter = if with_energy { Metering::start(context, timing)? } else { None };
-    take_turns(context, subjects, timing)?;
-    let metered = meter.map(|meter| meter.finish(context, timing)).transpose()?;
-    Ok(Round { seen: monitor.finish(), metered })
+    Ok(())
+}
+
+/// Waits until the machine is as cool as the plan asks.
+fn cool_down(context: &mut Context) -> Result<Option<CoolDown>, Failure> {
+    let Some(target) = context.plan.cool_down_millidegrees else { return Ok(None) };
+    context.step("CoolDown", "", 0);
+    let start = context.now();
+    let watch = context.watch;
+    let root = context.root.clone();
+    let cooled = cooling::wait(
+        target,
+        cooling::MOST,
+        || cooling::hottest(&root),
+        |pause| {
+            watch.check()?;
+            std::thread::sleep(pause);
+            Ok::<_, Failure>(())
+        },
+    )?;
+    context.phase("CoolDown", None, start);
+    Ok(Some(cooled))
 }
 
 /// Lets the variants take turns: A B A B, so that drift meets all of them alike.
