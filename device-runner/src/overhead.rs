@@ -92,12 +92,14 @@ pub fn execute(arguments: &Overhead) -> Result<(), Failure> {
         harness.turn(*count, || window::closed(&plan, &mut Monotonic, &mut feed, &mut samples).map(drop))?;
         harness_durations.extend(samples.chunks_exact(2).map(|pair| pair[1]));
     }
+    let alone = alone()?;
     let added: Vec<f64> = harness.0.iter().zip(&untimed.0).map(|(harness, untimed)| harness - untimed).collect();
     let answer = serde_json::json!({
         "inferences": count * turns,
         "clockOverheadNanoseconds": clock::overhead(),
         "untimedNanoseconds": series::median(&untimed.0),
         "harnessNanoseconds": series::median(&harness.0),
+        "aloneNanoseconds": alone,
         "addedNanoseconds": series::median(&added),
         "bareMedianNanoseconds": median(bare_durations),
         "harnessMedianNanoseconds": median(harness_durations),
@@ -107,6 +109,39 @@ pub fn execute(arguments: &Overhead) -> Result<(), Failure> {
     });
     cli::print(&answer.to_string());
     Ok(())
+}
+
+/// A model that takes no time.
+struct Nothing;
+
+impl Feed for Nothing {
+    fn set_input(&mut self) -> Result<(), Failure> {
+        std::hint::black_box(Ok(()))
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        std::hint::black_box(Ok(()))
+    }
+}
+
+/// What the harness takes with nothing to infer, in nanoseconds: what it adds to any model, but for its use of the caches.
+fn alone() -> Result<f64, Failure> {
+    const COUNT: u64 = 20_000;
+    let plan = Measure {
+        rewarm_count: 0,
+        nanoseconds: 0,
+        minimum_count: COUNT,
+        inferences_per_query: 1,
+        sample_every: 1,
+        room: COUNT,
+    };
+    let mut samples = Vec::with_capacity(COUNT as usize * 2);
+    let mut turns = Loop::default();
+    for _ in 0..15 {
+        samples.clear();
+        turns.turn(COUNT, || window::closed(&plan, &mut Monotonic, &mut Nothing, &mut samples).map(drop))?;
+    }
+    Ok(series::median(&turns.0))
 }
 
 /// Nanoseconds of one inference, a turn each.

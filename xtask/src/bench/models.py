@@ -82,7 +82,7 @@ def mobilenet(path):
 def small(path):
     graph = Graph()
     x = "x"
-    for inputs, outputs in [(512, 256), (256, 256), (256, 10)]:
+    for inputs, outputs in [(512, 448), (448, 256), (256, 10)]:
         bias = graph.constant(numpy.zeros(outputs, numpy.float32))
         x = graph.node("Gemm", [x, graph.weights((outputs, inputs)), bias], transB=1)
         if outputs != 10:

@@ -47,6 +47,7 @@ impl Args {
 #[serde(rename_all = "camelCase")]
 struct Overhead {
     clock_overhead_nanoseconds: u64,
+    alone_nanoseconds: f64,
     added_nanoseconds: f64,
     bare_median_nanoseconds: f64,
     harness_median_nanoseconds: f64,
@@ -68,7 +69,9 @@ struct Python {
 struct Row {
     model: String,
     rounds: u32,
-    /// What the harness adds to an inference, in all: the clock, the sample, the bookkeeping.
+    /// What the harness takes with nothing to infer: two readings of the clock, the sample, the bookkeeping.
+    alone_nanoseconds: f64,
+    /// What it adds to this model: the difference of two loops, which scatters with the model's own time.
     added_nanoseconds: f64,
     clock_overhead_nanoseconds: u64,
     bare_median_nanoseconds: f64,
@@ -156,6 +159,7 @@ impl Bench<'_> {
         Ok(Row {
             model: model.to_owned(),
             rounds,
+            alone_nanoseconds: of(|found| found.alone_nanoseconds),
             added_nanoseconds: of(|found| found.added_nanoseconds),
             clock_overhead_nanoseconds: first.clock_overhead_nanoseconds,
             bare_median_nanoseconds: of(|found| found.bare_median_nanoseconds),
@@ -190,12 +194,23 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn render(rows: &[Row]) -> String {
-    let header = ["MODEL", "ADDED", "CLOCK", "BARE P50", "HARNESS P50", "HARNESS/BARE", "RUN/BARE", "PYTHON/BARE"];
+    let header = [
+        "MODEL",
+        "HARNESS ALONE",
+        "ADDED",
+        "CLOCK",
+        "BARE P50",
+        "HARNESS P50",
+        "HARNESS/BARE",
+        "RUN/BARE",
+        "PYTHON/BARE",
+    ];
     let mut lines = vec![header.map(str::to_owned).to_vec()];
     for row in rows {
         let micros = |nanoseconds: f64| format!("{:.2} µs", nanoseconds / 1e3);
         lines.push(vec![
             row.model.clone(),
+            format!("{:.0} ns", row.alone_nanoseconds),
             format!("{:.0} ns", row.added_nanoseconds),
             format!("{} ns", row.clock_overhead_nanoseconds),
             micros(row.bare_median_nanoseconds),
@@ -223,6 +238,7 @@ mod tests {
         let row = Row {
             model: "small".into(),
             rounds: 1,
+            alone_nanoseconds: 52.0,
             added_nanoseconds: 61.4,
             clock_overhead_nanoseconds: 22,
             bare_median_nanoseconds: 20_000.0,
