@@ -13,6 +13,8 @@ const SIGNIFICANCE: f64 = 0.01;
 pub const TOLERANCE: f64 = 0.03;
 /// Blocks of a series.
 const BLOCKS: usize = 60;
+/// From fewer samples nothing is told of modes, and little of movement.
+pub const LEAST_SAMPLES: u64 = 64;
 /// Fewer blocks tell nothing.
 const LEAST_BLOCKS: usize = 8;
 
@@ -88,7 +90,7 @@ pub fn two_modes(series: &[u64]) -> Option<f64> {
     sorted.sort_unstable();
     sorted.truncate(sorted.len() - sorted.len() / 100);
     let n = sorted.len();
-    if n < 64 {
+    if (n as u64) < LEAST_SAMPLES {
         return None;
     }
     let total: f64 = sorted.iter().map(|x| *x as f64).sum();
