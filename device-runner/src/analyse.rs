@@ -458,6 +458,10 @@ impl Verdict {
                 format!("LoadGen would discard {theirs} queries, by its rule it is {ours}: check which log this is");
             self.add(false, "EarlyStoppingDiffers", advice);
         }
+        if valid.is_some() && summary.percentiles.is_empty() && percentile.is_some() {
+            let advice = "the log has a verdict but no percentiles: it seems cut off".into();
+            self.add(false, "LogIncomplete", advice);
+        }
         let advice = "whether the run was steady cannot be told without latencies: analyse its trace or your own list";
         self.add(false, "NoLatencies", advice.into());
     }

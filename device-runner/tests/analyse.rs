@@ -233,6 +233,7 @@ fn other_scenarios_have_other_keys() {
                 ("result_validity", json!(if over > 70 { "INVALID" } else { "VALID" })),
                 ("result_invalid_reason", json!("Reduce target QPS to improve latency.")),
                 ("result_overlatency_query_count", json!(over)),
+                ("result_99.00_percentile_latency_ns", json!(14_000_000)),
             ],
         );
         analysed("mlperf_log_detail.txt", &log, &[])
@@ -242,7 +243,7 @@ fn other_scenarios_have_other_keys() {
         (&server(77)["earlyStopping"]["met"], &server(78)["earlyStopping"]["met"]),
         (&json!(true), &json!(false))
     );
-    assert_eq!(server(60)["validity"], "Inconclusive");
+    assert_eq!(server(60)["reasons"], json!(["NoLatencies"]));
     let bad = server(300);
     assert_eq!(bad["validity"], "Invalid");
     assert_eq!(bad["reasons"], json!(["BoundNotKept", "LoadGenInvalid", "NoLatencies"]));
@@ -311,6 +312,8 @@ fn logs_that_are_cut_in_half_are_told_with_their_line() {
     // Between two lines: the result is missing.
     let lines: Vec<&str> = log.lines().collect();
     refused("mlperf_log_detail.txt", &lines[..2].join("\n"), &[], "its last line, 2: the file seems cut off");
+    let found = analysed("mlperf_log_detail.txt", &lines[..6].join("\n"), &[]);
+    assert_eq!(found["reasons"], json!(["LogIncomplete", "NoLatencies"]));
     let text = csv(100, 8, |_| 1.0);
     let cut = &text[..text.rfind(',').unwrap()];
     refused("run.csv", cut, &["--column", "latency_ms"], "line 101 has 1 of 2 columns: the file seems cut off here");
