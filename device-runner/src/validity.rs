@@ -158,12 +158,13 @@ pub const fn name_of(movement: Movement) -> Option<&'static str> {
     }
 }
 
-/// Names how a series moved. One that moves in time has two modes for that reason alone.
+/// Names how a series moved. A ramp or a step has two modes for that reason alone; what wanders between two speeds and
+/// stays for a while at each is bimodal.
 fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgement) {
     let percent = |share: f64| format!("{:+.1} %", share * 100.0);
     match (movement, modes) {
         (Movement::Steady, None) => {}
-        (Movement::Steady, Some(gap)) => judgement.add(
+        (Movement::Steady | Movement::Drift(_), Some(gap)) => judgement.add(
             false,
             "Bimodal",
             format!(
@@ -188,7 +189,7 @@ fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgemen
                 percent(by)
             ),
         ),
-        (Movement::Drift(by), _) => judgement.add(
+        (Movement::Drift(by), None) => judgement.add(
             false,
             "Drifting",
             format!("times wandered over {}: keep other work off the machine, or take a longer profile", percent(by)),
@@ -196,16 +197,26 @@ fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgemen
     }
 }
 
-/// Judges latencies of which nothing else is known.
-pub fn of_series(durations: &[u64]) -> Validity {
+/// Judges latencies, in nanoseconds and in the order of time, of which nothing else is known; `percentile`, 0 to 1, is what
+/// they are to tell.
+pub fn of_series(durations: &[u64], percentile: Option<f64>) -> Validity {
     use edgeyard_measure::series;
     let mut judgement = Judgement::default();
-    judge_series(series::movement(durations), series::two_modes(durations), &mut judgement);
-    let needed = minimum_queries(0.9);
-    if (durations.len() as u64) < needed {
-        let advice = format!("{} latencies are fewer than {needed}: measure for longer", durations.len());
+    let needed = minimum_queries(percentile.unwrap_or(0.5));
+    if (durations.len() as u64) < needed.max(series::LEAST_SAMPLES) {
+        let advice = format!(
+            "{} latencies are fewer than {}: measure for longer",
+            durations.len(),
+            needed.max(series::LEAST_SAMPLES)
+        );
         judgement.add(false, "TooFewSamples", advice);
     }
+    let zeros = durations.iter().filter(|duration| **duration == 0).count();
+    if zeros * 2 > durations.len() {
+        let advice = "most latencies are 0: the clock is too coarse, or the unit is wrong".into();
+        judgement.add(false, "CoarseClock", advice);
+    }
+    judge_series(series::movement(durations), series::two_modes(durations), &mut judgement);
     judgement.verdict()
 }
 
@@ -318,7 +329,7 @@ mod tests {
     #[test]
     fn series_that_move_are_named() {
         let named = |level: fn(usize) -> u64| {
-            let found = of_series(&(0..2000).map(level).collect::<Vec<_>>());
+            let found = of_series(&(0..2000).map(level).collect::<Vec<_>>(), Some(0.9));
             (found.state, found.reasons.first().cloned())
         };
         // A sawtooth of 1 % stands for noise.
@@ -328,9 +339,11 @@ mod tests {
         assert_eq!(named(step), (INCONCLUSIVE.into(), Some("Step".into())));
         let bimodal = |n: usize| if n % 5 < 2 { 1000 } else { 1100 } + n as u64 % 11;
         assert_eq!(named(bimodal), (INCONCLUSIVE.into(), Some("Bimodal".into())));
+        let dwelling = |n: usize| if n / 130 % 2 == 0 { 1000 } else { 1100 } + n as u64 % 11;
+        assert_eq!(named(dwelling), (INCONCLUSIVE.into(), Some("Bimodal".into())));
         let wave = |n: usize| 1000 + n as u64 % 11 + (50.0 * (n as f64 / 80.0).sin() + 50.0) as u64;
         assert_eq!(named(wave), (INCONCLUSIVE.into(), Some("Drifting".into())));
-        assert_eq!(of_series(&[5; 10]).reasons, ["TooFewSamples"]);
+        assert_eq!(of_series(&[5; 10], None).reasons, ["TooFewSamples"]);
     }
 
     #[test]
