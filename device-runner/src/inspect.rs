@@ -144,7 +144,8 @@ fn seen(monitor: &Monitor) -> String {
 }
 
 fn compared(comparison: &Comparison) -> Vec<Vec<String>> {
-    let mut rows = vec![vec![format!("  beside {}", comparison.reference), comparison.verdict.clone()]];
+    let mut rows =
+        vec![vec!["  compared".to_owned(), format!("{}, beside {}", comparison.verdict, comparison.reference)]];
     if let Some(latency) = &comparison.latency {
         let floor = latency.noise_floor_ratio.as_deref().unwrap_or("?");
         let text = format!(
@@ -156,7 +157,7 @@ fn compared(comparison: &Comparison) -> Vec<Vec<String>> {
             latency.p_value,
             latency.p_adjusted
         );
-        rows.push(vec!["  latency".into(), text]);
+        rows.push(vec!["  shift".into(), text]);
     }
     if let Some(accuracy) = &comparison.accuracy {
         let text = format!(
@@ -190,7 +191,9 @@ fn details(result: &VariantResult) -> Vec<Vec<String>> {
             ),
         ]);
         let end = |end: Option<u64>| end.map_or_else(|| "?".into(), table::duration);
-        for (name, percentile) in &latency.percentiles {
+        let mut percentiles: Vec<_> = latency.percentiles.iter().collect();
+        percentiles.sort_by(|a, b| a.0.len().cmp(&b.0.len()).then(a.0.cmp(b.0)));
+        for (name, percentile) in percentiles {
             rows.push(vec![
                 format!("  p{name}"),
                 format!(

@@ -157,7 +157,8 @@ pub fn execute_test(arguments: &MeterTest) -> Result<(), Failure> {
     let from = clock::now() - epoch;
     std::thread::sleep(Duration::from_secs(*seconds));
     let to = clock::now() - epoch;
-    let report = judge(&sampler.finish()?, (from, to), known, *tolerance / 100.0);
+    let (recording, _) = sampler.finish()?;
+    let report = judge(&recording, (from, to), known, *tolerance / 100.0);
     match output {
         Output::Json => cli::print(&serde_json::to_string_pretty(&report).unwrap_or_default()),
         Output::Table => cli::print(&for_people(&report)),

@@ -37,7 +37,7 @@ pub struct Recording {
 /// A thread that reads.
 pub struct Sampler {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Recording>>,
+    thread: Option<JoinHandle<(Recording, Box<dyn Meter>)>>,
 }
 
 impl Sampler {
@@ -57,14 +57,14 @@ impl Sampler {
         let name = meter.name();
         let thread = std::thread::Builder::new()
             .name("meter".into())
-            .spawn(move || record(meter.as_mut(), &clock, &stopped, &first))?;
+            .spawn(move || (record(meter.as_mut(), &clock, &stopped, &first), meter))?;
         let mut sampler = Self { stop, thread: Some(thread) };
         match told.recv_timeout(PATIENCE) {
             Ok(()) => Ok(sampler),
             // The thread ended: the meter failed first.
             Err(RecvTimeoutError::Disconnected) => Err(sampler
                 .end()
-                .and_then(|recording| recording.failure)
+                .and_then(|(recording, _)| recording.failure)
                 .unwrap_or_else(|| failed("the thread that read the meter is gone"))),
             Err(RecvTimeoutError::Timeout) => {
                 Err(failed(format!("meter {name} told nothing within {} s", PATIENCE.as_secs())))
@@ -72,15 +72,15 @@ impl Sampler {
         }
     }
 
-    /// Ends reading.
+    /// Ends reading, and hands back the meter.
     ///
     /// # Errors
     /// When the thread is gone.
-    pub fn finish(mut self) -> Result<Recording, Failure> {
+    pub fn finish(mut self) -> Result<(Recording, Box<dyn Meter>), Failure> {
         self.end().ok_or_else(|| failed("the thread that read the meter is gone"))
     }
 
-    fn end(&mut self) -> Option<Recording> {
+    fn end(&mut self) -> Option<(Recording, Box<dyn Meter>)> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take()?;
         thread.thread().unpark();
@@ -175,7 +175,7 @@ mod tests {
     /// Records until the meter fails.
     fn recorded(fails_at: u64, clock: impl Fn() -> u64 + Send + 'static) -> Recording {
         let mut sampler = Sampler::with_clock(Box::new(Steady { looks: 0, fails_at }), clock).unwrap();
-        sampler.thread.take().unwrap().join().unwrap()
+        sampler.thread.take().unwrap().join().unwrap().0
     }
 
     #[test]

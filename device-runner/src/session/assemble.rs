@@ -56,7 +56,10 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     let (mut blobs, mut outputs, mut failures, mut results) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut scores = Vec::new();
     for mut subject in subjects {
-        let metered = round.as_ref().map(|round| &round.metered);
+        let metered = match &round {
+            Some(Round { metered, .. }) => metered.as_ref().map_err(String::as_str),
+            None => Err("EmulatedClock"),
+        };
         results.push(variant_result(&context, &timing, &mut subject, metered, &mut blobs));
         failures.push(subject.failure);
         scores.push(subject.score);
@@ -81,10 +84,13 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
         let throttled = throttle::between(before, after, seen.raspberry_pi_bits);
         validity::of_machine(seen, &throttled, cooled.as_ref())
     });
-    let power = match round.as_ref().map(|round| round.metered.recording()) {
+    let power = match round.as_ref().map(|round| &round.metered) {
         None => Err("EmulatedClock".to_owned()),
-        Some(Err(why)) => Err(why.to_owned()),
-        Some(Ok(recording)) => Ok(power(recording, &mut blobs)),
+        Some(Err(why)) => Err(why.clone()),
+        Some(Ok(metered)) => match metered.recording() {
+            Some(recording) => Ok(power(recording, &mut blobs)),
+            None => Err(metered.failure().unwrap_or("MeterFailed").to_owned()),
+        },
     };
     if let Err(why) = &power {
         unavailable.insert("power".into(), why.clone());
@@ -208,7 +214,7 @@ fn cool_down(cooled: machine::cooling::CoolDown) -> CoolDown {
 /// What a meter read; counters of energy as the power since the reading before.
 fn power(recording: &Recording, blobs: &mut Vec<Vec<u8>>) -> Power {
     let readings: Vec<Sample> = recording
-        .power(usize::MAX)
+        .power()
         .into_iter()
         .map(|(start, watts)| Sample { start, duration: (watts * 1e6).round().max(0.0) as u64 })
         .collect();
@@ -301,7 +307,7 @@ fn variant_result(
     context: &Context,
     timing: &Timing,
     subject: &mut Subject,
-    metered: Option<&Metered>,
+    metered: Result<&Metered, &str>,
     blobs: &mut Vec<Vec<u8>>,
 ) -> VariantResult {
     let plan = context.plan;
@@ -348,8 +354,8 @@ fn variant_result(
     let load_nanoseconds = subject.load_nanoseconds.filter(|_| !no_clock);
     let (energy, why) = match metered {
         _ if latency.is_none() => (None, no_times.to_owned()),
-        None => (None, no_times.to_owned()),
-        Some(metered) => match metered.of_variant(&subject.series.windows) {
+        Err(why) => (None, why.to_owned()),
+        Ok(metered) => match metered.of_variant(&subject.series.windows) {
             Ok(energy) => (Some(energy), String::new()),
             Err(reason) => (None, reason),
         },
@@ -547,7 +553,7 @@ mod tests {
             timing: Timing::of(&plan.workload, None).unwrap(),
             round: Some(Round {
                 seen: Seen::default(),
-                metered: Metered::none("NoMeter"),
+                metered: Err("NoMeter".into()),
                 throttle: Default::default(),
                 cooled: None,
             }),

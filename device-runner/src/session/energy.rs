@@ -7,34 +7,33 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use edgeyard_job::spec::EnergyPolicy;
-use edgeyard_measure::energy::{Energy as Measured, EnergyError, Quantity, per_inference};
+use edgeyard_measure::energy::{Energy as Measured, EnergyError, Quantity, Reading, per_inference};
 use edgeyard_record::{Energy, Window};
 
 use super::Context;
-use crate::error::Failure;
+use crate::error::{Class, Failure};
 use crate::machine::Root;
 use crate::meter::{self, Meter, Recording, Sampler};
 use crate::plan::Plan;
 use crate::timing::Timing;
 
-/// A plan's meter, or why there is none.
-pub struct Metering(Result<State, Why>);
+/// A plan's meter. It stays open from one round to the next: opening one may switch a supply.
+pub struct Metering(State);
 
 /// Why there is no energy.
 type Why = String;
 
 enum State {
-    /// Opened, not read yet: it may have been switched on by that, and must not be a second time.
-    Open(Box<dyn Meter>),
+    /// Not being read.
+    Idle(Box<dyn Meter>),
     /// Being read; when the machine idled.
     Reading(Sampler, (u64, u64)),
+    /// It does not work.
+    Failed(Why),
 }
 
 /// What a meter told of a run.
-pub struct Metered {
-    told: Result<Told, Why>,
-    policy: EnergyPolicy,
-}
+pub struct Metered(Result<Told, Why>);
 
 struct Told {
     recording: Recording,
@@ -42,75 +41,80 @@ struct Told {
 }
 
 impl Metering {
-    /// Opens the plan's meter, before any variant is loaded.
+    /// Opens the plan's meter, before any variant is loaded, or says why there is none.
     ///
     /// # Errors
-    /// With `Required`: `MeterMissing`, `MeterFailed` and the like. `UnknownMeter` always: nobody meant that.
-    pub fn open(plan: &Plan, root: &Root) -> Result<Self, Failure> {
+    /// With `Required`: `MeterMissing`, `MeterFailed` and the like, or `EnergyUnavailable` on an emulated device. A meter
+    /// that is named wrongly always: nobody meant that.
+    pub fn open(plan: &Plan, clock_is_emulated: bool, root: &Root) -> Result<Result<Self, Why>, Failure> {
         let required = plan.energy == EnergyPolicy::Required;
-        let opened = match (plan.energy, &plan.meter) {
-            (EnergyPolicy::Disabled, _) => Err("Disabled".to_owned()),
-            (_, None) if required => {
-                return Err(Failure::infrastructure(
-                    "MeterMissing",
-                    "energy is required, and the device has no meter: name one in its class or device, or ask for BestEffort",
-                ));
-            }
-            (_, None) => Err("NoMeter".to_owned()),
-            (_, Some(name)) => match meter::open(name, root) {
-                Ok(meter) => Ok(State::Open(meter)),
-                Err(failure) if required || failure.reason == "UnknownMeter" => return Err(failure),
-                Err(failure) => Err(unknown(&failure)),
+        match &plan.meter {
+            _ if plan.energy == EnergyPolicy::Disabled => Ok(Err("Disabled".into())),
+            _ if clock_is_emulated && required => Err(Failure::bad_input(
+                "EnergyUnavailable",
+                "energy is required, and an emulated device has none to measure: choose a real device, or BestEffort",
+            )),
+            _ if clock_is_emulated => Ok(Err("EmulatedClock".into())),
+            None if required => Err(Failure::bad_input(
+                "MeterMissing",
+                "energy is required, and the device names no meter: choose a device with one, or BestEffort",
+            )),
+            None => Ok(Err("NoMeter".into())),
+            Some(name) => match meter::open(name, root) {
+                Ok(meter) => Ok(Ok(Self(State::Idle(meter)))),
+                Err(failure) if required || failure.class == Class::BadInput => Err(failure),
+                Err(failure) => Ok(Err(unknown(&failure))),
             },
-        };
-        Ok(Self(opened))
+        }
     }
 
     /// Begins to read, and idles for a while.
     ///
     /// # Errors
     /// With `Required`, what the meter fails with; `Cancelled` and the like.
-    pub fn start(self, context: &mut Context, timing: &Timing) -> Result<Self, Failure> {
-        let State::Open(meter) = (match self.0 {
-            Ok(state) => state,
-            Err(why) => return Ok(Self(Err(why))),
-        }) else {
-            return Err(Failure::infrastructure("MeterFailed", "the meter is being read already"));
+    pub fn start(&mut self, context: &mut Context, timing: &Timing) -> Result<(), Failure> {
+        let next = match std::mem::replace(&mut self.0, State::Failed("MeterFailed".into())) {
+            State::Idle(meter) => match Sampler::start(meter, context.epoch) {
+                Ok(sampler) => State::Reading(sampler, idle(context, timing.idle)?),
+                Err(failure) if context.plan.energy == EnergyPolicy::Required => return Err(failure),
+                Err(failure) => State::Failed(unknown(&failure)),
+            },
+            other => other,
         };
-        match Sampler::start(meter, context.epoch) {
-            Ok(sampler) => {
-                let idle = idle(context, timing.idle)?;
-                Ok(Self(Ok(State::Reading(sampler, idle))))
-            }
-            Err(failure) if context.plan.energy == EnergyPolicy::Required => Err(failure),
-            Err(failure) => Ok(Self(Err(unknown(&failure)))),
-        }
+        self.0 = next;
+        Ok(())
     }
 
     /// Idles again and ends reading.
     ///
     /// # Errors
     /// With `Required`, what the meter failed with; `Cancelled` and the like.
-    pub fn finish(self, context: &mut Context, timing: &Timing) -> Result<Metered, Failure> {
-        let policy = context.plan.energy;
-        let told = match self.0 {
-            Ok(State::Reading(sampler, before)) => {
+    pub fn finish(&mut self, context: &mut Context, timing: &Timing) -> Result<Metered, Failure> {
+        let required = context.plan.energy == EnergyPolicy::Required;
+        match std::mem::replace(&mut self.0, State::Failed("MeterFailed".into())) {
+            State::Reading(sampler, before) => {
                 let after = idle(context, timing.idle)?;
-                match sampler.finish() {
-                    Ok(recording) => Ok(Told { recording, idle: [before, after] }),
-                    Err(failure) if policy == EnergyPolicy::Required => return Err(failure),
-                    Err(failure) => Err(unknown(&failure)),
+                let (recording, meter) = match sampler.finish() {
+                    Ok(ended) => ended,
+                    Err(failure) if required => return Err(failure),
+                    Err(failure) => return Ok(Metered(Err(unknown(&failure)))),
+                };
+                match &recording.failure {
+                    Some(failure) if required => return Err(failure.clone()),
+                    Some(failure) => self.0 = State::Failed(unknown(failure)),
+                    None => self.0 = State::Idle(meter),
                 }
+                Ok(Metered(Ok(Told { recording, idle: [before, after] })))
             }
-            Ok(State::Open(_)) => Err("NotRead".to_owned()),
-            Err(why) => Err(why),
-        };
-        if policy == EnergyPolicy::Required
-            && let Ok(Told { recording: Recording { failure: Some(failure), .. }, .. }) = &told
-        {
-            return Err(failure.clone());
+            State::Failed(why) => {
+                self.0 = State::Failed(why.clone());
+                Ok(Metered(Err(why)))
+            }
+            idle @ State::Idle(_) => {
+                self.0 = idle;
+                Ok(Metered(Err("NotRead".into())))
+            }
         }
-        Ok(Metered { told, policy })
     }
 }
 
@@ -144,20 +148,19 @@ const fn reason(error: &EnergyError) -> &'static str {
 }
 
 impl Metered {
-    /// Nothing, for a reason.
-    #[cfg(test)]
-    pub fn none(why: &str) -> Self {
-        Self { told: Err(why.into()), policy: EnergyPolicy::BestEffort }
+    /// All that the meter told, also when it failed later; nothing if it failed at the start.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.0.as_ref().ok().map(|told| &told.recording)
     }
 
-    /// What the meter told, or why it told nothing.
-    pub fn recording(&self) -> Result<&Recording, &str> {
-        self.told.as_ref().map(|told| &told.recording).map_err(String::as_str)
+    /// Why it told nothing at all.
+    pub fn failure(&self) -> Option<&str> {
+        self.0.as_ref().err().map(String::as_str)
     }
 
     /// The energy of one inference of a variant that had these turns, or why there is none.
     pub fn of_variant(&self, windows: &[Window]) -> Result<Energy, String> {
-        let Told { recording, idle } = self.told.as_ref().map_err(Clone::clone)?;
+        let Told { recording, idle } = self.0.as_ref().map_err(Clone::clone)?;
         if let Some(failure) = &recording.failure {
             return Err(failure.reason.clone());
         }
@@ -168,9 +171,9 @@ impl Metered {
     ///
     /// # Errors
     /// `MeterFailed`, with the reason.
-    pub fn demand(&self, label: &str, windows: &[Window]) -> Result<(), Failure> {
+    pub fn demand(&self, policy: EnergyPolicy, label: &str, windows: &[Window]) -> Result<(), Failure> {
         match self.of_variant(windows) {
-            Err(why) if self.policy == EnergyPolicy::Required => Err(Failure::infrastructure(
+            Err(why) if policy == EnergyPolicy::Required => Err(Failure::infrastructure(
                 "MeterFailed",
                 format!("energy is required, and that of {label} cannot be told: {why}"),
             )),
@@ -219,28 +222,26 @@ impl Recording {
         })
     }
 
-    /// Power over time: at most `most` points of nanoseconds and watts, each the mean since the one before.
-    pub fn power(&self, most: usize) -> Vec<(u64, f64)> {
+    /// Power over time: nanoseconds and watts. Of a counter, the mean since the reading before. What a clock that jumped
+    /// back stamped is left out.
+    pub fn power(&self) -> Vec<(u64, f64)> {
         let readings = &self.series.readings;
-        let step = readings.len().div_ceil(most.max(1)).max(1);
-        match self.series.quantity {
-            Quantity::Power => readings
-                .chunks(step)
-                .map(|chunk| {
-                    let mean = chunk.iter().map(|reading| reading.value).sum::<f64>() / chunk.len() as f64;
-                    (chunk[chunk.len() - 1].nanoseconds, mean)
-                })
-                .collect(),
-            Quantity::Energy => {
-                let ends: Vec<_> = readings.iter().step_by(step).collect();
-                ends.windows(2)
-                    .filter(|pair| pair[1].nanoseconds > pair[0].nanoseconds)
-                    .map(|pair| {
-                        let seconds = (pair[1].nanoseconds - pair[0].nanoseconds) as f64 / 1e9;
-                        (pair[1].nanoseconds, (pair[1].value - pair[0].value) / seconds)
-                    })
-                    .collect()
+        let mut last = None;
+        let mut points = Vec::with_capacity(readings.len());
+        for reading in readings {
+            if last.is_some_and(|last: Reading| last.nanoseconds >= reading.nanoseconds) {
+                continue;
             }
+            match (self.series.quantity, last) {
+                (Quantity::Power, _) => points.push((reading.nanoseconds, reading.value)),
+                (Quantity::Energy, None) => (),
+                (Quantity::Energy, Some(last)) => {
+                    let seconds = (reading.nanoseconds - last.nanoseconds) as f64 / 1e9;
+                    points.push((reading.nanoseconds, (reading.value - last.value) / seconds));
+                }
+            }
+            last = Some(*reading);
         }
+        points
     }
 }

@@ -99,7 +99,8 @@ impl Context<'_> {
 /// What was seen of the machine, and what the meter told, while latencies were measured.
 struct Round {
     seen: Seen,
-    metered: Metered,
+    /// What the meter told, or why there is none.
+    metered: Result<Metered, String>,
     /// Before and after.
     throttle: (Throttle, Throttle),
     cooled: Option<CoolDown>,
@@ -136,8 +137,8 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     let clock_overhead = clock::overhead();
     context.phase("Preflight", None, 0);
 
-    // A meter that must be there fails the run before any variant is loaded.
-    let meter = Metering::open(plan, &context.root)?;
+    // A meter that is needed and not there fails the run before any variant is loaded.
+    let mut meter = Metering::open(plan, clock_is_emulated, &context.root)?;
     let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
     for subject in &mut subjects {
         let engine = engine_for(plan, subject.variant);
@@ -149,7 +150,24 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
             subject.count_instructions(&mut context)?;
         }
     } else if !clock_is_emulated {
-        round = Some(measure(&mut context, &mut subjects, &timing, meter)?);
+        let mut found = measure(&mut context, &mut subjects, &timing, &mut meter)?;
+        if let Some(cause) = moved(&subjects)
+            && context.watch.leaves(Duration::from_nanos(context.now()))
+        {
+            // All of them once more: what is compared has to take turns.
+            tracing::info!(reason = cause.reason, variant = cause.label, "a series moved: measuring once more");
+            for subject in &mut subjects {
+                let engine = engine_for(plan, subject.variant);
+                subject.start_again(&mut context, engine, &timing, &cause)?;
+            }
+            found = measure(&mut context, &mut subjects, &timing, &mut meter)?;
+        }
+        for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
+            if let Ok(metered) = &found.metered {
+                metered.demand(plan.energy, &subject.variant.label(), &subject.series.windows)?;
+            }
+        }
+        round = Some(found);
     }
     for subject in &mut subjects {
         subject.infer_all(&mut context)?;
@@ -160,49 +178,32 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     assemble::outcome(context, subjects, found)
 }
 
-/// Warms up and measures all variants, and once more if a series moved.
+/// Warms up and measures all variants once.
 fn measure(
     context: &mut Context,
     subjects: &mut [Subject],
     timing: &Timing,
-    meter: Metering,
+    meter: &mut Result<Metering, String>,
 ) -> Result<Round, Failure> {
     let cooled = cool_down(context)?;
-    get_ready(context, subjects, timing)?;
-    let before = throttle::read(&context.root);
-    let monitor = Monitor::start(context.root.clone());
-    // One recording for both rounds: a meter must not be switched on twice.
-    let meter = meter.start(context, timing)?;
-    take_turns(context, subjects, timing)?;
-    if let Some(cause) = moved(subjects)
-        && context.watch.leaves(Duration::from_nanos(context.now()))
-    {
-        // All of them once more: what is compared has to take turns.
-        tracing::info!(reason = cause.reason, variant = cause.label, "a series moved: measuring once more");
-        for subject in subjects.iter_mut() {
-            let engine = engine_for(context.plan, subject.variant);
-            subject.start_again(context, engine, timing, &cause)?;
-        }
-        cool_down(context)?;
-        get_ready(context, subjects, timing)?;
-        take_turns(context, subjects, timing)?;
-    }
-    let metered = meter.finish(context, timing)?;
-    for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
-        metered.demand(&subject.variant.label(), &subject.series.windows)?;
-    }
-    let seen = monitor.finish();
-    Ok(Round { seen, metered, throttle: (before, throttle::read(&context.root)), cooled })
-}
-
-fn get_ready(context: &mut Context, subjects: &mut [Subject], timing: &Timing) -> Result<(), Failure> {
     for subject in subjects.iter_mut() {
         subject.warm_up(context, timing)?;
     }
     for subject in subjects.iter_mut() {
         subject.search_rate(context, timing)?;
     }
-    Ok(())
+    let before = throttle::read(&context.root);
+    let monitor = Monitor::start(context.root.clone());
+    if let Ok(meter) = meter {
+        meter.start(context, timing)?;
+    }
+    take_turns(context, subjects, timing)?;
+    let metered = match meter {
+        Ok(meter) => Ok(meter.finish(context, timing)?),
+        Err(why) => Err(why.clone()),
+    };
+    let seen = monitor.finish();
+    Ok(Round { seen, metered, throttle: (before, throttle::read(&context.root)), cooled })
 }
 
 /// Waits until the machine is as cool as the plan asks.
