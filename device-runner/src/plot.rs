@@ -11,7 +11,7 @@ const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 80.0;
 const BOTTOM: f64 = 50.0;
 const TOP: f64 = 40.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 40.0;
 /// More points than this cannot be told apart on the plot.
 const MOST_POINTS: usize = 5000;
 const BINS: usize = 80;

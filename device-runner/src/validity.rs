@@ -16,6 +16,8 @@ pub const INVALID: &str = "Invalid";
 
 /// A larger share of processor time given to others shows in latencies.
 const MOST_STOLEN: f64 = 0.01;
+/// A runtime that waits for a processor for a larger share of the time is not what the numbers are of.
+const MOST_WAITED: f64 = 0.05;
 /// A clock that falls below this share of its highest shows in latencies.
 const LEAST_CLOCK: f64 = 0.9;
 
@@ -116,6 +118,20 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
                 format!(
                     "the processor quota held the runner back in {periods} periods: give the device class a whole number of \
                      processors, at least as many as threads, or no limit"
+                ),
+            );
+        }
+        let measured: u64 =
+            latency.windows.iter().map(|window| window.end_nanoseconds.saturating_sub(window.start_nanoseconds)).sum();
+        let waited = latency.disturbance.waited_nanoseconds.unwrap_or(0) as f64 / measured.max(1) as f64;
+        if waited > MOST_WAITED {
+            judgement.add(
+                false,
+                "ProcessorShared",
+                format!(
+                    "the runtime was ready and had no processor for {:.1} % of the time: keep other work off the machine, give \
+                     the device class whole processors, or take fewer threads",
+                    waited * 100.0
                 ),
             );
         }

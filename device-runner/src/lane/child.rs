@@ -204,6 +204,10 @@ impl State {
             voluntary_switches: after.voluntary_switches - before.voluntary_switches,
             minor_faults: after.minor_faults - before.minor_faults,
             major_faults: after.major_faults - before.major_faults,
+            waited_nanoseconds: after
+                .waited_nanoseconds
+                .zip(before.waited_nanoseconds)
+                .map(|(after, before)| after.saturating_sub(before)),
         };
         let span = Span { start: since(span.start), end: since(span.end), ..span };
         Ok(Reply::Measured { span, disturbance })
@@ -222,7 +226,22 @@ fn usage() -> Disturbance {
         voluntary_switches: used.ru_nvcsw as u64,
         minor_faults: used.ru_minflt as u64,
         major_faults: used.ru_majflt as u64,
+        waited_nanoseconds: waited(),
     }
+}
+
+/// Time that threads of this process waited for a processor: the second number of their schedstat
+/// (Documentation/scheduler/sched-stats).
+fn waited() -> Option<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let waits: Vec<u64> = tasks
+        .flatten()
+        .filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse().ok()
+        })
+        .collect();
+    (!waits.is_empty()).then(|| waits.iter().sum())
 }
 
 /// A line of /proc/self/status in bytes.
@@ -235,6 +254,12 @@ fn status_bytes(key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_for_a_processor_is_counted() {
+        let before = waited().unwrap();
+        assert!(waited().unwrap() >= before);
+    }
 
     #[test]
     fn the_process_knows_its_memory() {

@@ -607,6 +607,18 @@ mod tests {
     }
 
     #[test]
+    fn a_processor_that_others_used_is_named() {
+        let found = record(|subjects| {
+            // The windows of both last two seconds.
+            subjects[0].series.disturbance.waited_nanoseconds = Some(50_000_000);
+            subjects[1].series.disturbance.waited_nanoseconds = Some(150_000_000);
+        });
+        assert_eq!(found.results[0].validity.state, validity::VALID);
+        assert_eq!(found.results[1].validity.reasons, ["ProcessorShared"]);
+        assert!(found.results[1].validity.recommendations[0].contains("7."), "{:?}", found.results[1].validity);
+    }
+
+    #[test]
     fn a_throttled_run_and_a_clock_that_jumps_are_invalid_and_kept() {
         let found = record(|subjects| {
             subjects[0].series.throttled_periods = Some(3);

@@ -459,6 +459,8 @@ pub struct Disturbance {
     pub minor_page_faults: u64,
     /// Page faults that needed one.
     pub major_page_faults: u64,
+    /// Time that the runtime's threads were ready and had no processor, summed; null where the kernel does not count it.
+    pub waited_nanoseconds: Option<u64>,
     /// Periods in which the quota held the process back; null where there is no quota to count.
     pub throttled_periods: Option<u64>,
 }
