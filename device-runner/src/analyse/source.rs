@@ -81,7 +81,9 @@ fn number(at: usize, text: &str) -> Result<f64, String> {
 fn table(text: &str, column: Option<&str>) -> Result<Series, String> {
     let mut lines = lines(text).peekable();
     let Some(&(_, first)) = lines.peek() else { return Ok(Series::default()) };
-    let separator = [',', ';', '\t'].into_iter().find(|separator| first.contains(*separator)).unwrap_or(',');
+    // What stands between quotes separates nothing.
+    let outside: String = first.split('"').step_by(2).collect();
+    let separator = [',', ';', '\t'].into_iter().find(|separator| outside.contains(*separator)).unwrap_or(',');
     let header: Vec<Cow<str>> = cells(first, separator).collect();
     if header.iter().all(|cell| cell.parse::<f64>().is_ok()) {
         if header.len() > 1 {
