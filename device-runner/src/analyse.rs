@@ -345,8 +345,19 @@ fn of_series(durations: &[u64], format: &'static str, scenario: Scenario, percen
     }
 }
 
+/// More digits than tables of records have: the ends of an interval lie close to one another.
+fn precise(nanoseconds: u64) -> String {
+    let n = nanoseconds as f64;
+    match nanoseconds {
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{:.3} µs", n / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.4} ms", n / 1e6),
+        _ => format!("{:.4} s", n / 1e9),
+    }
+}
+
 fn print(analysis: &Analysis) {
-    let duration = |value: Option<u64>| value.map_or_else(|| "?".into(), table::duration);
+    let duration = |value: Option<u64>| value.map_or_else(|| "?".into(), precise);
     let mut rows = vec![vec!["latencies".to_owned(), analysis.n.map_or_else(|| "?".into(), table::thousands)]];
     let mut row = |title: String, value: Option<u64>, key: &str| {
         let ends = analysis.intervals.get(key).copied().flatten();
