@@ -81,7 +81,9 @@ fn number(at: usize, text: &str) -> Result<f64, String> {
 fn table(text: &str, column: Option<&str>) -> Result<Series, String> {
     let mut lines = lines(text).peekable();
     let Some(&(_, first)) = lines.peek() else { return Ok(Series::default()) };
-    let separator = [',', ';', '\t'].into_iter().find(|separator| first.contains(*separator)).unwrap_or(',');
+    // What stands between quotes separates nothing.
+    let outside: String = first.split('"').step_by(2).collect();
+    let separator = [',', ';', '\t'].into_iter().find(|separator| outside.contains(*separator)).unwrap_or(',');
     let header: Vec<Cow<str>> = cells(first, separator).collect();
     if header.iter().all(|cell| cell.parse::<f64>().is_ok()) {
         if header.len() > 1 {
@@ -269,6 +271,27 @@ mod tests {
         ] {
             let error = read(text, column).expect_err(text);
             assert!(error.contains(wanted), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_cut_off_anywhere() {
+        let entry = |key: &str, value: &str| format!(":::MLLOG {{\"key\": \"{key}\", \"value\": {value}}}\n");
+        let log = entry("effective_scenario", "\"Server\"") + &entry("result_query_count", "700") + &entry("µ", "1");
+        let trace = "{\"traceEvents\":[\n{\"name\":\"Sample\",\"ph\":\"b\",\"id\":1,\"ts\":1.5},\n\
+                     {\"name\":\"Sample\",\"ph\":\"e\",\"id\":1,\"ts\":2.5}]}";
+        // Until these have their last character, or but for the end of the line, they are no more than a part.
+        for whole in [trace, "[1, 2,\n {\"ms\": 3}]", "{\"a\":\"µ\",\"ms\":3}", &log[..log.len() / 2]] {
+            for end in (1..whole.len()).filter(|end| whole.is_char_boundary(*end)) {
+                assert!(read(&whole[..end], None).is_err(), "{}", &whole[..end]);
+            }
+        }
+        // Of these every beginning must be read or refused, whatever is between quotes.
+        for whole in ["\"a \"\"µ\"\"\";b\n\"1\";\"2\"\"\n3;4\n", &log, "1\n2e\n"] {
+            for end in (0..=whole.len()).filter(|end| whole.is_char_boundary(*end)) {
+                let _ = read(&whole[..end], Some("b"));
+                let _ = read(&whole[..end], None);
+            }
         }
     }
 }
