@@ -11,7 +11,7 @@ use edgeyard_job::spec::{AccuracyMetric, Backend, HeadlinePercentile, Profile, S
 
 use crate::error::Failure;
 use crate::meter::check;
-use crate::{agent, analyse, catalogue, inspect, job, lane, run, table};
+use crate::{agent, analyse, catalogue, inspect, job, lane, overhead, run, table};
 
 /// Measures models on one device.
 #[derive(Parser, Debug)]
@@ -57,6 +57,9 @@ enum Command {
     /// Serve one variant; started by the other commands.
     #[command(hide = true)]
     Lane,
+    /// Tell what the harness adds to an inference; for the benchmark of the runner.
+    #[command(hide = true)]
+    Overhead(overhead::Overhead),
 }
 
 /// Measure models by hand.
@@ -278,6 +281,7 @@ impl Arguments {
                 clap_complete::generate(shell, &mut Self::command(), "edgeyard-device-runner", &mut std::io::stdout());
                 Ok(())
             }
+            Command::Overhead(arguments) => overhead::execute(&arguments),
             Command::Lane => {
                 lane::run_child().map_err(|error| Failure::infrastructure("LaneProtocol", error.to_string()))
             }

@@ -19,6 +19,7 @@ pub mod lane;
 pub mod machine;
 pub mod meter;
 pub mod npz;
+pub mod overhead;
 pub mod plan;
 pub mod plot;
 pub mod progress;

@@ -8,7 +8,7 @@ use std::os::fd::FromRawFd as _;
 use edgeyard_measure::steady;
 
 use super::protocol::{Disturbance, Load, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp, receive, send};
-use super::window::{self, Feed, Monotonic};
+use super::window::{self, Feed as _, Kept, Monotonic};
 use crate::clock;
 use crate::error::Failure;
 use crate::machine::{Root, cooling};
@@ -204,32 +204,13 @@ impl State {
             voluntary_switches: after.voluntary_switches - before.voluntary_switches,
             minor_faults: after.minor_faults - before.minor_faults,
             major_faults: after.major_faults - before.major_faults,
+            waited_nanoseconds: after
+                .waited_nanoseconds
+                .zip(before.waited_nanoseconds)
+                .map(|(after, before)| after.saturating_sub(before)),
         };
         let span = Span { start: since(span.start), end: since(span.end), ..span };
         Ok(Reply::Measured { span, disturbance })
-    }
-}
-
-/// The kept inputs, one after the other.
-struct Kept<'a> {
-    engine: &'a mut dyn Engine,
-    inputs: &'a [Vec<u8>],
-    next: &'a mut usize,
-}
-
-impl Feed for Kept<'_> {
-    #[inline]
-    fn set_input(&mut self) -> Result<(), Failure> {
-        let Some(input) = self.inputs.get(*self.next) else {
-            return Err(Failure::infrastructure("LaneProtocol", "no inputs are kept"));
-        };
-        *self.next = (*self.next + 1) % self.inputs.len();
-        self.engine.set_input(input)
-    }
-
-    #[inline]
-    fn run(&mut self) -> Result<(), Failure> {
-        self.engine.run()
     }
 }
 
@@ -245,7 +226,22 @@ fn usage() -> Disturbance {
         voluntary_switches: used.ru_nvcsw as u64,
         minor_faults: used.ru_minflt as u64,
         major_faults: used.ru_majflt as u64,
+        waited_nanoseconds: waited(),
     }
+}
+
+/// Time that threads of this process waited for a processor: the second number of their schedstat
+/// (Documentation/scheduler/sched-stats).
+fn waited() -> Option<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let waits: Vec<u64> = tasks
+        .flatten()
+        .filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse().ok()
+        })
+        .collect();
+    (!waits.is_empty()).then(|| waits.iter().sum())
 }
 
 /// A line of /proc/self/status in bytes.
@@ -258,6 +254,12 @@ fn status_bytes(key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_for_a_processor_is_counted() {
+        let before = waited().unwrap();
+        assert!(waited().unwrap() >= before);
+    }
 
     #[test]
     fn the_process_knows_its_memory() {

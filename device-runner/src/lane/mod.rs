@@ -3,7 +3,7 @@
 
 pub mod protocol;
 mod child;
-mod window;
+pub mod window;
 mod handle;
 
 pub use child::run as run_child;

@@ -203,6 +203,8 @@ pub struct Disturbance {
     pub minor_faults: u64,
     /// Page faults that needed one.
     pub major_faults: u64,
+    /// Nanoseconds that its threads were ready and had no processor, summed; `None` where the kernel does not count them.
+    pub waited_nanoseconds: Option<u64>,
 }
 
 /// Memory of a microcontroller.

@@ -6,6 +6,7 @@
 use super::protocol::{Measure, Span};
 use crate::clock;
 use crate::error::Failure;
+use crate::runtime::Engine;
 
 /// What takes inputs and infers.
 pub trait Feed {
@@ -20,6 +21,33 @@ pub trait Feed {
     /// # Errors
     /// What the engine says.
     fn run(&mut self) -> Result<(), Failure>;
+}
+
+/// Inputs that are kept, one after the other, in an engine.
+#[allow(missing_debug_implementations)] // an engine has none
+pub struct Kept<'a> {
+    /// What infers.
+    pub engine: &'a mut dyn Engine,
+    /// The inputs.
+    pub inputs: &'a [Vec<u8>],
+    /// The one that is next.
+    pub next: &'a mut usize,
+}
+
+impl Feed for Kept<'_> {
+    #[inline]
+    fn set_input(&mut self) -> Result<(), Failure> {
+        let Some(input) = self.inputs.get(*self.next) else {
+            return Err(Failure::infrastructure("LaneProtocol", "no inputs are kept"));
+        };
+        *self.next = (*self.next + 1) % self.inputs.len();
+        self.engine.set_input(input)
+    }
+
+    #[inline]
+    fn run(&mut self) -> Result<(), Failure> {
+        self.engine.run()
+    }
 }
 
 /// What tells the time, in nanoseconds.
@@ -193,7 +221,7 @@ mod tests {
         }
     }
 
-    struct Engine<'a, F: FnMut(u64) -> i64> {
+    struct Stub<'a, F: FnMut(u64) -> i64> {
         now: &'a Cell<u64>,
         other: &'a Cell<u64>,
         /// What the clock shows more than passed, by inference.
@@ -202,7 +230,7 @@ mod tests {
         inputs: u64,
     }
 
-    impl<F: FnMut(u64) -> i64> Feed for Engine<'_, F> {
+    impl<F: FnMut(u64) -> i64> Feed for Stub<'_, F> {
         fn set_input(&mut self) -> Result<(), Failure> {
             self.inputs += 1;
             self.pass(1_000);
@@ -218,7 +246,7 @@ mod tests {
         }
     }
 
-    impl<F: FnMut(u64) -> i64> Engine<'_, F> {
+    impl<F: FnMut(u64) -> i64> Stub<'_, F> {
         fn pass(&self, nanoseconds: u64) {
             self.now.set(self.now.get() + nanoseconds);
             self.other.set(self.other.get() + nanoseconds);
@@ -236,7 +264,7 @@ mod tests {
 
     fn run(plan: &Measure, jump: impl FnMut(u64) -> i64) -> (Span, Vec<u64>, u64) {
         let (now, other) = (Cell::new(5_000_000_000), Cell::new(9_000_000_000));
-        let mut engine = Engine { now: &now, other: &other, jump, inferences: 0, inputs: 0 };
+        let mut engine = Stub { now: &now, other: &other, jump, inferences: 0, inputs: 0 };
         let mut samples = Vec::new();
         let span = closed(plan, &mut Fake { now: &now, other: &other }, &mut engine, &mut samples).unwrap();
         assert_eq!(engine.inputs, engine.inferences);
@@ -286,7 +314,7 @@ mod tests {
     #[test]
     fn queries_wait_for_those_before_them() {
         let (now, other) = (Cell::new(1_000), Cell::new(0));
-        let mut engine = Engine { now: &now, other: &other, jump: |_| 0, inferences: 0, inputs: 0 };
+        let mut engine = Stub { now: &now, other: &other, jump: |_| 0, inferences: 0, inputs: 0 };
         let mut samples = Vec::new();
         let arrivals = [0, 500_000, 10_000_000, 10_000_000];
         let span = open(&arrivals, &mut Fake { now: &now, other: &other }, &mut engine, &mut samples).unwrap();

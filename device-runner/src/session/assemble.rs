@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use edgeyard_job::spec::{Fidelity, ModelFormat, Profile, Scenario, Workload as Asked};
 use edgeyard_measure::Sample;
 use edgeyard_record::{
-    Accuracy, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor, Operator,
-    Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
+    Accuracy, CoolDown, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor,
+    Operator, Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
 };
 
 use super::compare;
@@ -19,7 +19,8 @@ use super::{Context, Outcome, Outputs, Round, Unavailable};
 use crate::accuracy::metric_name;
 use crate::error::Failure;
 use crate::machine::monitor::Seen;
-use crate::machine::settings;
+use crate::machine::throttle::{self, Throttle};
+use crate::machine::{self, settings};
 use crate::meter::Recording;
 use crate::plan::{Lease, Plan};
 use crate::timing::{Timing, percentile_name};
@@ -37,14 +38,11 @@ pub struct Found {
     pub timing: Timing,
     /// What was seen and told meanwhile, where latencies were measured.
     pub round: Option<Round>,
-    /// Why there is no energy, if that is known from the beginning.
-    pub no_energy: Option<String>,
 }
 
 /// The record and what goes with it.
 pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result<Outcome, Failure> {
-    let Found { started, fingerprint, clock_overhead, timing, round, no_energy } = found;
-    let (seen, metered) = round.map_or((None, None), |Round { seen, metered }| (Some(seen), metered));
+    let Found { started, fingerprint, clock_overhead, timing, round } = found;
     let plan = context.plan;
     let mut unavailable = Unavailable::new();
     let runtimes = subjects
@@ -58,10 +56,9 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     let (mut blobs, mut outputs, mut failures, mut results) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut scores = Vec::new();
     for mut subject in subjects {
-        let metered = match (&metered, &no_energy) {
-            (Some(metered), _) => Ok(metered),
-            (None, Some(why)) => Err(why.as_str()),
-            (None, None) => Err("EmulatedClock"),
+        let metered = match &round {
+            Some(Round { metered, .. }) => metered.as_ref().map_err(String::as_str),
+            None => Err("EmulatedClock"),
         };
         results.push(variant_result(&context, &timing, &mut subject, metered, &mut blobs));
         failures.push(subject.failure);
@@ -80,27 +77,34 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
     }
     compare::with_the_first(&mut results, &scores, plan.workload.scenario == Scenario::Server, plan.workload.seed);
     let (metadata, device) = who(plan, started, &mut unavailable);
-    if context.phases.iter().any(|phase| phase.variant.is_none()) {
+    if !context.clock_is_emulated && context.phases.iter().any(|phase| phase.variant.is_none()) {
         unavailable.insert("phases.variant".into(), "WholeRun".into());
     }
-    let judged = seen.as_ref().map(validity::of_machine);
-    let monitor = seen.map(monitor);
+    let judged = round.as_ref().map(|Round { seen, throttle: (before, after), cooled, metered: _ }| {
+        let throttled = throttle::between(before, after, seen.raspberry_pi_bits);
+        validity::of_machine(seen, &throttled, cooled.as_ref())
+    });
+    let power = match round.as_ref().map(|round| &round.metered) {
+        None => Err("EmulatedClock".to_owned()),
+        Some(Err(why)) => Err(why.clone()),
+        Some(Ok(metered)) => match metered.recording() {
+            Some(recording) => Ok(power(recording, &mut blobs)),
+            None => Err(metered.failure().unwrap_or("MeterFailed").to_owned()),
+        },
+    };
+    if let Err(why) = &power {
+        unavailable.insert("power".into(), why.clone());
+    }
+    let (monitor, cool_down) = match round {
+        Some(Round { seen, throttle, cooled, metered: _ }) => (Some(monitor(seen, &throttle)), cooled.map(cool_down)),
+        None => (None, None),
+    };
     if monitor.is_none() {
         unavailable.insert("monitor".into(), "EmulatedClock".into());
     }
-    let power = metered.as_ref().and_then(Metered::recording).map(|recording| {
-        let Recording { name, scope, .. } = recording;
-        let readings: Vec<Sample> = recording
-            .power()
-            .into_iter()
-            .map(|(start, watts)| Sample { start, duration: (watts * 1e6).round().max(0.0) as u64 })
-            .collect();
-        let series = packed(&readings, &mut blobs);
-        Power { meter: name.clone(), scope: scope.clone(), count: readings.len() as u64, series }
-    });
-    if power.is_none() {
-        let failed = metered.as_ref().and_then(Metered::failure).map(str::to_owned);
-        unavailable.insert("power".into(), no_energy.or(failed).unwrap_or_else(|| "EmulatedClock".into()));
+    if cool_down.is_none() {
+        let why = if plan.cool_down_millidegrees.is_some() { "EmulatedClock" } else { "NotAsked" };
+        unavailable.insert("coolDown".into(), why.into());
     }
     let record = Record {
         schema_version: RECORD_VERSION.into(),
@@ -122,25 +126,53 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
         phases: if context.clock_is_emulated { Vec::new() } else { context.phases },
         validity: validity::of_run(results.iter().map(|result| &result.validity).chain(&judged)),
         monitor,
-        power,
+        cool_down,
+        power: power.ok(),
         results,
         unavailable,
     };
     Ok(Outcome { record, blobs, outputs, failures })
 }
 
-fn monitor(seen: Seen) -> Monitor {
-    let Seen { looks, stolen, kilohertz, millidegrees, load, own_nanoseconds, .. } = seen;
+fn monitor(seen: Seen, (before, after): &(Throttle, Throttle)) -> Monitor {
+    let own_ratio = seen.own_share().map(ratio);
+    let Seen {
+        looks,
+        stolen,
+        kilohertz,
+        governors,
+        millidegrees,
+        load,
+        runnable,
+        waiting,
+        raspberry_pi_bits: live,
+        own_nanoseconds,
+        watched_nanoseconds,
+    } = seen;
+    let grown = |of: fn(&Throttle) -> Option<u64>| Some(of(after)?.saturating_sub(of(before)?));
+    let (core, package) = (grown(|read| read.core_events), grown(|read| read.package_events));
+    let bits = after.raspberry_pi_bits.map(|bits| bits | live.unwrap_or(0));
     let mut unavailable = Unavailable::new();
-    let mut explain = |fields: &[&str], missing: bool| {
-        for field in fields.iter().filter(|_| missing) {
-            unavailable.insert((*field).to_owned(), "NotReadable".into());
+    let mut explain = |field: &str, missing: bool, why: Option<&String>| {
+        if missing {
+            unavailable.insert(field.to_owned(), why.map_or("NotReadable", String::as_str).to_owned());
         }
     };
-    explain(&["stolenRatio"], stolen.is_none());
-    explain(&["lowestKilohertz", "highestKilohertz"], kilohertz.is_none());
-    explain(&["firstMillidegrees", "highestMillidegrees"], millidegrees.is_none());
-    explain(&["highestLoad"], load.is_none());
+    for (fields, missing) in [
+        (&["stolenRatio"][..], stolen.is_none()),
+        (&["lowestKilohertz", "highestKilohertz"], kilohertz.is_none()),
+        (&["firstMillidegrees", "highestMillidegrees"], millidegrees.is_none()),
+        (&["highestLoad"], load.is_none()),
+        (&["meanRunnable", "mostRunnable"], runnable.is_none()),
+        (&["waitingRatio"], waiting.is_none()),
+        (&["ownRatio"], own_ratio.is_none()),
+    ] {
+        fields.iter().for_each(|field| explain(field, missing, None));
+    }
+    let why = |field: &str| after.unavailable.get(field).or_else(|| before.unavailable.get(field));
+    explain("coreThrottleEvents", core.is_none(), why("coreEvents"));
+    explain("packageThrottleEvents", package.is_none(), why("packageEvents"));
+    explain("raspberryPiBits", bits.is_none(), why("raspberryPiBits"));
     Monitor {
         looks,
         own_nanoseconds,
@@ -150,8 +182,44 @@ fn monitor(seen: Seen) -> Monitor {
         first_millidegrees: millidegrees.map(|(first, _)| first),
         highest_millidegrees: millidegrees.map(|(_, highest)| highest),
         highest_load: load.map(|load| format!("{load:.2}")),
+        watched_nanoseconds,
+        own_ratio,
+        governors,
+        mean_runnable: runnable.map(|(mean, _)| format!("{mean:.2}")),
+        most_runnable: runnable.map(|(_, most)| most),
+        waiting_ratio: waiting.map(ratio),
+        core_throttle_events: core,
+        package_throttle_events: package,
+        raspberry_pi_bits: bits,
         unavailable,
     }
+}
+
+fn cool_down(cooled: machine::cooling::CoolDown) -> CoolDown {
+    let machine::cooling::CoolDown { target_millidegrees, first_millidegrees, last_millidegrees, waited } = cooled;
+    let unknown = [("firstMillidegrees", first_millidegrees), ("lastMillidegrees", last_millidegrees)];
+    CoolDown {
+        target_millidegrees,
+        first_millidegrees,
+        last_millidegrees,
+        waited_nanoseconds: waited.as_nanos() as u64,
+        unavailable: unknown
+            .into_iter()
+            .filter(|(_, told)| told.is_none())
+            .map(|(field, _)| (field.to_owned(), "TemperatureUnknown".to_owned()))
+            .collect(),
+    }
+}
+
+/// What a meter read; counters of energy as the power since the reading before.
+fn power(recording: &Recording, blobs: &mut Vec<Vec<u8>>) -> Power {
+    let readings: Vec<Sample> = recording
+        .power()
+        .into_iter()
+        .map(|(start, watts)| Sample { start, duration: (watts * 1e6).round().max(0.0) as u64 })
+        .collect();
+    let series = packed(&readings, blobs);
+    Power { meter: recording.name.clone(), scope: recording.scope.clone(), count: readings.len() as u64, series }
 }
 
 fn who(plan: &Plan, started: SystemTime, unavailable: &mut Unavailable) -> (Metadata, Device) {
@@ -394,5 +462,174 @@ fn variant_result(
         comparison: None,
         validity,
         unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::Watch;
+    use crate::lane::protocol::WarmedUp;
+    use crate::machine::Root;
+    use crate::plan::{self, Identity, Variant};
+    use crate::progress::Silent;
+    use edgeyard_job::Progress;
+    use edgeyard_job::spec::{Backend, EnergyPolicy, Limits};
+    use edgeyard_record::Window;
+
+    fn plan() -> Plan {
+        let variant = |name: &str| Variant {
+            model: "m".into(),
+            variant: name.into(),
+            target: "ort-x86".into(),
+            format: ModelFormat::Onnx,
+            digest: "sha256:00".into(),
+            size_bytes: 1,
+            path: "m.onnx".into(),
+        };
+        Plan {
+            identity: Identity { name: "m".into(), attempt: 1, ..Identity::default() },
+            device: plan::Device { class: "host-cpu".into(), fidelity: Fidelity::Hardware, lease: None },
+            backend: Backend::Runtime,
+            limits: Limits::default(),
+            workload: Asked {
+                scenario: Scenario::SingleStream,
+                profile: Profile::Standard,
+                seed: 3,
+                query_count: None,
+                percentile: None,
+                latency_bound_nanoseconds: None,
+            },
+            threads: 1,
+            variants: vec![variant("a"), variant("b")],
+            data: None,
+            keep_outputs: false,
+            energy: EnergyPolicy::BestEffort,
+            meter: None,
+            cool_down_millidegrees: None,
+        }
+    }
+
+    /// Ten windows of a hundred queries each.
+    fn series(level: impl Fn(u64) -> u64) -> Series {
+        let samples: Vec<Sample> =
+            (0..1000).map(|n| Sample { start: n * 2_000_000, duration: level(n) + n * 7919 % 11 }).collect();
+        let windows = samples.chunks(100).map(|part| Window {
+            start_nanoseconds: part[0].start,
+            end_nanoseconds: part[99].start + part[99].duration,
+            count: 100,
+            median_nanoseconds: part[50].duration,
+        });
+        Series {
+            windows: windows.collect(),
+            samples,
+            warmed_up: Some(WarmedUp { count: 10, nanoseconds: 1, median_nanoseconds: 1, steady: true }),
+            sample_every: 1,
+            ..Series::default()
+        }
+    }
+
+    fn record(change: impl FnOnce(&mut [Subject])) -> Record {
+        let plan = plan();
+        let watch = Watch::new(std::sync::Arc::default(), None);
+        let context = Context {
+            plan: &plan,
+            watch: &watch,
+            observer: &Silent,
+            root: Root::default(),
+            epoch: 0,
+            clock_is_emulated: false,
+            phases: Vec::new(),
+            progress: Progress { step: String::new(), message: String::new(), done: 0, total: 0 },
+        };
+        let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
+        subjects[0].series = series(|_| 1_000_000);
+        subjects[1].series = series(|_| 1_200_000);
+        change(&mut subjects);
+        let found = Found {
+            started: SystemTime::UNIX_EPOCH,
+            fingerprint: BTreeMap::new(),
+            clock_overhead: 20,
+            timing: Timing::of(&plan.workload, None).unwrap(),
+            round: Some(Round {
+                seen: Seen::default(),
+                metered: Err("NoMeter".into()),
+                throttle: Default::default(),
+                cooled: None,
+            }),
+        };
+        let record = outcome(context, subjects, found).unwrap().record;
+        assert_eq!(record.nulls_without_reason(), Vec::<String>::new());
+        assert_eq!(record.stale_reasons(), Vec::<String>::new());
+        record
+    }
+
+    #[test]
+    fn a_series_that_was_set_aside_is_kept_and_named() {
+        let found = record(|subjects| {
+            let ramp = series(|n| 1_000_000 + n * 200);
+            let (mut moved, steady) = (Subject::new(subjects[0].variant), subjects[0].series.clone());
+            moved.series = ramp.clone();
+            let cause = super::super::moved(&[moved]).unwrap();
+            assert_eq!((cause.reason.as_str(), cause.label.as_str()), ("Ramp", "m/a/ort-x86"));
+            subjects[0].series = steady;
+            subjects[0].set_aside = Some((cause, ramp));
+        });
+        let [first, second] = found.results.as_slice() else { panic!("two variants") };
+        let aside = first.set_aside.as_ref().unwrap();
+        assert_eq!((aside.reason.as_str(), aside.latency.count), ("Ramp", 1000));
+        assert!(aside.latency.maximum_nanoseconds > first.latency.as_ref().unwrap().maximum_nanoseconds);
+        assert_eq!(first.validity.state, validity::VALID, "{:?}", first.validity);
+        assert_eq!(second.unavailable["setAside"], "NotRemeasured");
+        let comparison = second.comparison.as_ref().unwrap();
+        assert_eq!(comparison.verdict, "Slower");
+        let latency = comparison.latency.as_ref().unwrap();
+        assert_eq!(latency.shift_nanoseconds, 200_000);
+        assert!(latency.noise_floor_ratio.is_some());
+    }
+
+    #[test]
+    fn a_series_that_moves_still_is_inconclusive_and_kept() {
+        for (name, level) in [
+            ("Ramp", (|n| 1_000_000 + n * 200) as fn(u64) -> u64),
+            ("Step", |n| if n < 400 { 1_000_000 } else { 1_100_000 }),
+            ("Bimodal", |n| if n % 5 < 2 { 1_000_000 } else { 1_100_000 }),
+            ("Drifting", |n| 1_000_000 + (50_000.0 * (n as f64 / 40.0).sin() + 50_000.0) as u64),
+        ] {
+            let found = record(|subjects| subjects[1].series = series(level));
+            let result = &found.results[1];
+            assert_eq!(
+                (result.validity.state.as_str(), result.validity.reasons.as_slice()),
+                (validity::INCONCLUSIVE, &[name.to_owned()][..])
+            );
+            assert_eq!(result.latency.as_ref().unwrap().count, 1000);
+        }
+    }
+
+    #[test]
+    fn a_processor_that_others_used_is_named() {
+        let found = record(|subjects| {
+            // The windows of both last two seconds.
+            subjects[0].series.disturbance.waited_nanoseconds = Some(50_000_000);
+            subjects[1].series.disturbance.waited_nanoseconds = Some(150_000_000);
+        });
+        assert_eq!(found.results[0].validity.state, validity::VALID);
+        assert_eq!(found.results[1].validity.reasons, ["ProcessorShared"]);
+        assert!(found.results[1].validity.recommendations[0].contains("7."), "{:?}", found.results[1].validity);
+    }
+
+    #[test]
+    fn a_throttled_run_and_a_clock_that_jumps_are_invalid_and_kept() {
+        let found = record(|subjects| {
+            subjects[0].series.throttled_periods = Some(3);
+            subjects[1].series.clock_jumped = true;
+        });
+        for (result, reason) in found.results.iter().zip(["Throttled", "ClockJumped"]) {
+            assert_eq!(
+                (result.validity.state.as_str(), result.validity.reasons[0].as_str()),
+                (validity::INVALID, reason)
+            );
+            assert_eq!(result.latency.as_ref().unwrap().count, 1000);
+        }
     }
 }

@@ -71,6 +71,9 @@ pub fn latency(
     if stopping.is_none() {
         unavailable.insert("earlyStopping".into(), "TooFewSamples".into());
     }
+    if subject.disturbance.waited_nanoseconds.is_none() {
+        unavailable.insert("disturbance.waitedNanoseconds".into(), "NotReadable".into());
+    }
     if subject.throttled_periods.is_none() {
         unavailable.insert("disturbance.throttledPeriods".into(), "NoQuota".into());
     }
@@ -119,6 +122,7 @@ pub fn latency(
             voluntary_context_switches: subject.disturbance.voluntary_switches,
             minor_page_faults: subject.disturbance.minor_faults,
             major_page_faults: subject.disturbance.major_faults,
+            waited_nanoseconds: subject.disturbance.waited_nanoseconds,
             throttled_periods: subject.throttled_periods,
         },
         unavailable,

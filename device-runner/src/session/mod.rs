@@ -22,7 +22,9 @@ use crate::clock;
 use crate::error::Failure;
 use crate::lane::Watch;
 use crate::lane::protocol::EngineSpec;
+use crate::machine::cooling::{self, CoolDown};
 use crate::machine::monitor::{Monitor, Seen};
+use crate::machine::throttle::{self, Throttle};
 use crate::machine::{self, Root, settings};
 use crate::plan::{Plan, Variant};
 use crate::progress::Observer;
@@ -97,7 +99,11 @@ impl Context<'_> {
 /// What was seen of the machine, and what the meter told, while latencies were measured.
 struct Round {
     seen: Seen,
-    metered: Option<Metered>,
+    /// What the meter told, or why there is none.
+    metered: Result<Metered, String>,
+    /// Before and after.
+    throttle: (Throttle, Throttle),
+    cooled: Option<CoolDown>,
 }
 
 /// Measures all variants of a plan.
@@ -157,7 +163,7 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
             found = measure(&mut context, &mut subjects, &timing, &mut meter)?;
         }
         for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
-            if let Some(metered) = &found.metered {
+            if let Ok(metered) = &found.metered {
                 metered.demand(plan.energy, &subject.variant.label(), &subject.series.windows)?;
             }
         }
@@ -168,7 +174,7 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
         subject.finish(&mut context)?;
     }
     context.step("Analyse", "", 1);
-    let found = assemble::Found { started, fingerprint, clock_overhead, timing, round, no_energy: meter.err() };
+    let found = assemble::Found { started, fingerprint, clock_overhead, timing, round };
     assemble::outcome(context, subjects, found)
 }
 
@@ -179,19 +185,46 @@ fn measure(
     timing: &Timing,
     meter: &mut Result<Metering, String>,
 ) -> Result<Round, Failure> {
+    let cooled = cool_down(context)?;
     for subject in subjects.iter_mut() {
         subject.warm_up(context, timing)?;
     }
     for subject in subjects.iter_mut() {
         subject.search_rate(context, timing)?;
     }
+    let before = throttle::read(&context.root);
     let monitor = Monitor::start(context.root.clone());
     if let Ok(meter) = meter {
         meter.start(context, timing)?;
     }
     take_turns(context, subjects, timing)?;
-    let metered = meter.as_mut().ok().map(|meter| meter.finish(context, timing)).transpose()?;
-    Ok(Round { seen: monitor.finish(), metered })
+    let metered = match meter {
+        Ok(meter) => Ok(meter.finish(context, timing)?),
+        Err(why) => Err(why.clone()),
+    };
+    let seen = monitor.finish();
+    Ok(Round { seen, metered, throttle: (before, throttle::read(&context.root)), cooled })
+}
+
+/// Waits until the machine is as cool as the plan asks.
+fn cool_down(context: &mut Context) -> Result<Option<CoolDown>, Failure> {
+    let Some(target) = context.plan.cool_down_millidegrees else { return Ok(None) };
+    context.step("CoolDown", "", 0);
+    let start = context.now();
+    let watch = context.watch;
+    let root = context.root.clone();
+    let cooled = cooling::wait(
+        target,
+        cooling::MOST,
+        || cooling::hottest(&root),
+        |pause| {
+            watch.check()?;
+            std::thread::sleep(pause);
+            Ok::<_, Failure>(())
+        },
+    )?;
+    context.phase("CoolDown", None, start);
+    Ok(Some(cooled))
 }
 
 /// Lets the variants take turns: A B A B, so that drift meets all of them alike.

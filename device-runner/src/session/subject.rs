@@ -386,6 +386,9 @@ impl<'a> Subject<'a> {
         sum.voluntary_switches += disturbance.voluntary_switches;
         sum.minor_faults += disturbance.minor_faults;
         sum.major_faults += disturbance.major_faults;
+        if let Some(waited) = disturbance.waited_nanoseconds {
+            *sum.waited_nanoseconds.get_or_insert(0) += waited;
+        }
         Ok(())
     }
 

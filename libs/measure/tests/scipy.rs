@@ -23,10 +23,16 @@ fn scipy(program: &str) -> Vec<f64> {
         .expect("EDGEYARD_PYTHON runs");
     let prelude = "import numpy as np\nfrom scipy import stats, special\n\
                    def say(*x):\n    for y in x: print(repr(float(y)))\n";
-    child.stdin.take().unwrap().write_all(format!("{prelude}{program}").as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    child
+        .stdin
+        .take()
+        .expect("stdin is piped")
+        .write_all(format!("{prelude}{program}").as_bytes())
+        .expect("Python reads its program");
+    let output = child.wait_with_output().expect("Python ends");
     assert!(output.status.success(), "Python failed on:\n{program}");
-    String::from_utf8(output.stdout).unwrap().split_whitespace().map(|x| x.parse().unwrap()).collect()
+    let text = String::from_utf8(output.stdout).expect("Python prints text");
+    text.split_whitespace().map(|x| x.parse().expect("Python prints numbers")).collect()
 }
 
 #[track_caller]

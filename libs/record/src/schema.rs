@@ -28,6 +28,8 @@ pub struct Record {
     pub phases: Vec<PhaseSpan>,
     /// What was seen of the machine while latencies were measured.
     pub monitor: Option<Monitor>,
+    /// How the machine cooled down before that; null if it was not asked to.
+    pub cool_down: Option<CoolDown>,
     /// What the meter read while variants were measured and while the machine idled; null without a meter.
     pub power: Option<Power>,
     /// What was found, one entry a variant, in the order asked.
@@ -95,6 +97,22 @@ pub struct Workload {
     pub seed: u64,
     /// Threads of a runtime.
     pub threads: u32,
+}
+
+/// How a machine cooled down.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CoolDown {
+    /// The temperature that was waited for.
+    pub target_millidegrees: i64,
+    /// The hottest zone before.
+    pub first_millidegrees: Option<i64>,
+    /// The hottest zone at the end.
+    pub last_millidegrees: Option<i64>,
+    /// How long was waited.
+    pub waited_nanoseconds: u64,
+    /// What is unknown, and why.
+    pub unavailable: BTreeMap<String, String>,
 }
 
 /// What a meter read.
@@ -176,6 +194,26 @@ pub struct Monitor {
     pub highest_millidegrees: Option<i64>,
     /// Highest load average of a minute, as a decimal string.
     pub highest_load: Option<String>,
+    /// How long was watched.
+    #[serde(default)]
+    pub watched_nanoseconds: u64,
+    /// Share of one processor that watching took, as a decimal string.
+    pub own_ratio: Option<String>,
+    /// Governors of the first processor, in the order they were seen; more than one: somebody changed it. Empty if unknown.
+    #[serde(default)]
+    pub governors: Vec<String>,
+    /// Threads of the machine that ran or wanted to, mean of all looks, as a decimal string.
+    pub mean_runnable: Option<String>,
+    /// The most of them.
+    pub most_runnable: Option<u64>,
+    /// Share of time in which a thread waited for a processor, as a decimal string.
+    pub waiting_ratio: Option<String>,
+    /// Times that a core was slowed down because of its temperature meanwhile, over all logical processors.
+    pub core_throttle_events: Option<u64>,
+    /// Times that a package was.
+    pub package_throttle_events: Option<u64>,
+    /// A Raspberry Pi's throttle bits afterwards (`vcgencmd get_throttled`).
+    pub raspberry_pi_bits: Option<u32>,
     /// What is unknown, and why: field to reason.
     pub unavailable: BTreeMap<String, String>,
 }
@@ -421,6 +459,8 @@ pub struct Disturbance {
     pub minor_page_faults: u64,
     /// Page faults that needed one.
     pub major_page_faults: u64,
+    /// Time that the runtime's threads were ready and had no processor, summed; null where the kernel does not count it.
+    pub waited_nanoseconds: Option<u64>,
     /// Periods in which the quota held the process back; null where there is no quota to count.
     pub throttled_periods: Option<u64>,
 }
