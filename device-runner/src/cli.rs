@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use edgeyard_job::spec::{AccuracyMetric, Backend, Profile};
+use edgeyard_job::spec::{AccuracyMetric, Backend, HeadlinePercentile, Profile, Scenario};
 
 use crate::error::Failure;
-use crate::{analyse, catalogue, inspect, job, lane, run, table};
+use crate::meter::check;
+use crate::{agent, analyse, catalogue, inspect, job, lane, overhead, run, table};
 
 /// Measures models on one device.
 #[derive(Parser, Debug)]
@@ -36,6 +37,12 @@ enum Command {
     Analyse(analyse::Analyse),
     /// Tell how many of the slowest queries early stopping discards.
     EarlyStopping(analyse::EarlyStoppingArguments),
+    /// List the meters of this machine.
+    Meters(check::MetersArguments),
+    /// Read a meter beside a known load and say whether it can be trusted.
+    MeterTest(check::MeterTest),
+    /// Serve what restricted pods cannot read of this node.
+    Agent(agent::AgentArguments),
     /// List the device classes that the program knows.
     Classes {
         /// How to print.
@@ -50,6 +57,9 @@ enum Command {
     /// Serve one variant; started by the other commands.
     #[command(hide = true)]
     Lane,
+    /// Tell what the harness adds to an inference; for the benchmark of the runner.
+    #[command(hide = true)]
+    Overhead(overhead::Overhead),
 }
 
 /// Measure models by hand.
@@ -76,16 +86,32 @@ pub struct Run {
     /// Write the outputs on all samples as outputs.npz.
     #[arg(long)]
     pub save_outputs: bool,
+    /// In what pattern inputs are fed.
+    #[arg(long, value_enum, default_value_t = ScenarioName::SingleStream, ignore_case = true)]
+    pub scenario: ScenarioName,
     /// How long is measured.
     #[arg(long, value_enum, default_value_t = ProfileName::Quick, ignore_case = true)]
     pub profile: ProfileName,
+    /// Queries of each model at least; by default what profile and scenario ask for.
+    #[arg(long, value_name = "N")]
+    pub query_count: Option<u64>,
+    /// The percentile that the run is about; by default the scenario's.
+    #[arg(long, value_enum, value_name = "P", ignore_case = true)]
+    pub percentile: Option<PercentileName>,
+    /// What the percentile must not exceed; for the Server scenario.
+    #[arg(long, value_name = "NANOSECONDS")]
+    pub latency_bound: Option<u64>,
+    /// Wait until the machine is this cool, in degrees Celsius, before measuring.
+    #[arg(long, value_name = "CELSIUS", allow_negative_numbers = true)]
+    pub cool_down: Option<i32>,
     /// Fixes every choice that chance would make.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
     /// Threads of a runtime; by default as many as the class allows, at most what is here.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// What measures energy: rapl, hwmon:CHIP, hwmon:CHIP/LABEL or replay:DIR.
+    /// What measures energy: rapl, agent:rapl, hwmon:CHIP[/LABEL], jetson, rpi5-pmic, nvml[:INDEX], lpm01a:DEVICE@MILLIVOLTS,
+    /// ppk2:DEVICE@MILLIVOLTS, exec:COMMAND or replay:DIR.
     #[arg(long)]
     pub meter: Option<String>,
     /// Give up after so many seconds.
@@ -132,6 +158,67 @@ pub enum ProfileName {
     Quick,
     /// About a minute a variant.
     Standard,
+    /// At least ten minutes a variant.
+    Official,
+}
+
+/// In what pattern inputs are fed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum ScenarioName {
+    /// One inference after the other: the 90th percentile counts.
+    SingleStream,
+    /// Eight inferences a query, one query after the other: the 99th percentile counts.
+    MultiStream,
+    /// Queries arrive on their own: the highest rate that keeps a bound counts.
+    Server,
+    /// All samples at once: the throughput counts.
+    Offline,
+    /// Five windows of ten seconds: the median of their rates counts.
+    Tiny,
+}
+
+impl From<ScenarioName> for Scenario {
+    fn from(name: ScenarioName) -> Self {
+        match name {
+            ScenarioName::SingleStream => Self::SingleStream,
+            ScenarioName::MultiStream => Self::MultiStream,
+            ScenarioName::Server => Self::Server,
+            ScenarioName::Offline => Self::Offline,
+            ScenarioName::Tiny => Self::Tiny,
+        }
+    }
+}
+
+/// A percentile that a run is about.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum PercentileName {
+    /// The median.
+    P50,
+    /// The 90th.
+    P90,
+    /// The 95th.
+    P95,
+    /// The 97th.
+    P97,
+    /// The 99th.
+    P99,
+    /// The 99.9th.
+    P999,
+}
+
+impl From<PercentileName> for HeadlinePercentile {
+    fn from(name: PercentileName) -> Self {
+        match name {
+            PercentileName::P50 => Self::P50,
+            PercentileName::P90 => Self::P90,
+            PercentileName::P95 => Self::P95,
+            PercentileName::P97 => Self::P97,
+            PercentileName::P99 => Self::P99,
+            PercentileName::P999 => Self::P999,
+        }
+    }
 }
 
 impl From<ProfileName> for Profile {
@@ -140,6 +227,7 @@ impl From<ProfileName> for Profile {
             ProfileName::Smoke => Self::Smoke,
             ProfileName::Quick => Self::Quick,
             ProfileName::Standard => Self::Standard,
+            ProfileName::Official => Self::Official,
         }
     }
 }
@@ -152,6 +240,12 @@ pub enum Metric {
     Top1Accuracy,
     /// Share of samples whose right class is among the best five.
     Top5Accuracy,
+    /// Area under the ROC curve, of one score a sample or of two classes.
+    AreaUnderCurve,
+    /// Mean distance from `y`.
+    MeanAbsoluteError,
+    /// Mean of the classes' F1 scores.
+    MacroF1,
 }
 
 impl From<Metric> for AccuracyMetric {
@@ -159,6 +253,9 @@ impl From<Metric> for AccuracyMetric {
         match metric {
             Metric::Top1Accuracy => Self::Top1Accuracy,
             Metric::Top5Accuracy => Self::Top5Accuracy,
+            Metric::AreaUnderCurve => Self::AreaUnderCurve,
+            Metric::MeanAbsoluteError => Self::MeanAbsoluteError,
+            Metric::MacroF1 => Self::MacroF1,
         }
     }
 }
@@ -176,11 +273,15 @@ impl Arguments {
             Command::Inspect(arguments) => inspect::execute(&arguments),
             Command::Analyse(arguments) => analyse::execute(&arguments),
             Command::EarlyStopping(arguments) => analyse::execute_early_stopping(&arguments),
+            Command::Meters(arguments) => check::execute_list(&arguments),
+            Command::MeterTest(arguments) => check::execute_test(&arguments),
+            Command::Agent(arguments) => agent::execute(&arguments),
             Command::Classes { output } => classes(output),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "edgeyard-device-runner", &mut std::io::stdout());
                 Ok(())
             }
+            Command::Overhead(arguments) => overhead::execute(&arguments),
             Command::Lane => {
                 lane::run_child().map_err(|error| Failure::infrastructure("LaneProtocol", error.to_string()))
             }

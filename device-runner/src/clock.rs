@@ -12,12 +12,20 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Nanoseconds since the machine started, asleep or not; time daemons steer it a little.
+pub fn boot_time() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Median of the time between two readings.
 pub fn overhead() -> u64 {
     let mut gaps: Vec<u64> = (0..2001)
         .map(|_| {
             let before = now();
-            now() - before
+            now().saturating_sub(before)
         })
         .collect();
     gaps.sort_unstable();

@@ -101,7 +101,19 @@ impl Job {
     }
 
     fn plan(&self, measure: Measure, folder: &Path) -> Result<Plan, Failure> {
-        let Measure { device, backend, limits, workload, threads, variants, accuracy, deadline_seconds: _ } = measure;
+        let Measure {
+            device,
+            backend,
+            limits,
+            workload,
+            threads,
+            variants,
+            accuracy,
+            energy,
+            meter,
+            cool_down_millidegrees,
+            deadline_seconds: _,
+        } = measure;
         if variants.is_empty() {
             return Err(Failure::bad_input("MalformedSpec", "the job spec names no variants"));
         }
@@ -148,13 +160,14 @@ impl Job {
             },
             backend,
             limits,
-            profile: workload.profile,
-            seed: workload.seed,
+            workload,
             threads: threads.max(1),
             variants,
             data,
             keep_outputs: false,
-            meter: None,
+            energy,
+            meter,
+            cool_down_millidegrees,
         })
     }
 

@@ -6,6 +6,7 @@
 //! `job` speaks to the store.
 
 pub mod accuracy;
+pub mod agent;
 pub mod analyse;
 pub mod catalogue;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod lane;
 pub mod machine;
 pub mod meter;
 pub mod npz;
+pub mod overhead;
 pub mod plan;
 pub mod plot;
 pub mod progress;
@@ -26,4 +28,5 @@ pub mod runtime;
 pub mod session;
 pub mod table;
 pub mod tensor;
+pub mod timing;
 pub mod validity;

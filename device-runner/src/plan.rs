@@ -1,9 +1,8 @@
 //! What a run is asked to do, whether it comes from a job spec or from flags.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use edgeyard_job::spec::{AccuracyMetric, Backend, Fidelity, Limits, ModelFormat, Profile};
+use edgeyard_job::spec::{AccuracyMetric, Backend, EnergyPolicy, Fidelity, Limits, ModelFormat, Workload};
 
 use crate::tensor::Array;
 
@@ -18,10 +17,8 @@ pub struct Plan {
     pub backend: Backend,
     /// The room that a model has.
     pub limits: Limits,
-    /// How long is measured.
-    pub profile: Profile,
-    /// Fixes every choice that chance would make.
-    pub seed: u64,
+    /// How inputs are fed.
+    pub workload: Workload,
     /// Threads of a runtime.
     pub threads: u32,
     /// What is measured; the first is the reference of comparisons.
@@ -30,8 +27,12 @@ pub struct Plan {
     pub data: Option<Data>,
     /// Whether outputs are handed back.
     pub keep_outputs: bool,
+    /// Whether energy is measured.
+    pub energy: EnergyPolicy,
     /// What measures energy, as `meter::open` takes it.
     pub meter: Option<String>,
+    /// Measuring begins when the machine is this cool, in thousandths of a degree Celsius.
+    pub cool_down_millidegrees: Option<i64>,
 }
 
 /// Whose run it is; by hand there is a name only.
@@ -111,64 +112,17 @@ pub struct Data {
 /// Right answers.
 #[derive(Clone, Debug)]
 pub struct Scoring {
-    /// One label for each sample.
-    pub labels: Vec<i64>,
+    /// What is right.
+    pub answers: Answers,
     /// How predictions are scored.
     pub metric: AccuracyMetric,
 }
 
-/// How long a profile measures one variant.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// Windows, each a turn.
-    pub windows: u32,
-    /// All windows together.
-    pub measure: Duration,
-    /// Inferences in any case, as far as `cap` allows.
-    pub minimum_count: u64,
-    /// All windows together, at most.
-    pub cap: Duration,
-    /// Warm-up, at least and at most.
-    pub warm_up: (Duration, Duration),
-    /// Idling before and after, where energy is measured.
-    pub idle: Duration,
-}
-
-/// The most samples that a variant keeps.
-pub const MOST_SAMPLES: u64 = 1_000_000;
-
-impl Timing {
-    /// A profile's timing.
-    pub const fn of(profile: Profile) -> Self {
-        const fn ms(millis: u64) -> Duration {
-            Duration::from_millis(millis)
-        }
-        match profile {
-            // 64 is the least from which the 90th percentile can be told, 662 for the 99th.
-            Profile::Smoke => Self {
-                windows: 4,
-                measure: ms(1000),
-                minimum_count: 64,
-                cap: ms(10_000),
-                warm_up: (ms(100), ms(1000)),
-                idle: ms(200),
-            },
-            Profile::Quick => Self {
-                windows: 10,
-                measure: ms(5000),
-                minimum_count: 1024,
-                cap: ms(30_000),
-                warm_up: (ms(500), ms(3000)),
-                idle: ms(1000),
-            },
-            Profile::Standard => Self {
-                windows: 30,
-                measure: ms(60_000),
-                minimum_count: 1024,
-                cap: ms(180_000),
-                warm_up: (ms(2000), ms(10_000)),
-                idle: ms(5000),
-            },
-        }
-    }
+/// What is right.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answers {
+    /// One class for each sample.
+    Classes(Vec<i64>),
+    /// So many numbers for each sample, one sample after the other.
+    Values(usize, Vec<f64>),
 }

@@ -1,4 +1,4 @@
-//! Plots as SVG, drawn by hand: a latency over time and a histogram need no library.
+//! Plots as SVG, drawn by hand: latencies over time, a histogram and power need no library.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 80.0;
 const BOTTOM: f64 = 50.0;
 const TOP: f64 = 40.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 40.0;
 /// More points than this cannot be told apart on the plot.
 const MOST_POINTS: usize = 5000;
 const BINS: usize = 80;
@@ -31,7 +31,7 @@ impl Frame {
         y_label: impl Fn(f64) -> String,
     ) -> Self {
         let mut frame = Self { out: String::new(), x, y };
-        let escaped = title.replace('&', "&amp;").replace('<', "&lt;");
+        let escaped = escaped(title);
         frame.draw(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{escaped}</text>\n"
@@ -79,25 +79,104 @@ fn sorted(samples: &[Sample]) -> Vec<u64> {
     durations
 }
 
-/// Each sample at the time it was made; the slowest per mille lie on the upper edge.
-pub fn over_time(title: &str, samples: &[Sample]) -> String {
-    let durations = sorted(samples);
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return String::new() };
+/// A variant on a plot.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace<'a> {
+    /// Its name.
+    pub label: &'a str,
+    /// Its samples, in the order they were made.
+    pub samples: &'a [Sample],
+    /// Its turns: when each began and ended.
+    pub windows: &'a [(u64, u64)],
+}
+
+/// Colours that people with any colour vision can tell apart (Okabe and Ito 2008).
+const COLOURS: [&str; 7] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"];
+
+fn colour(index: usize) -> &'static str {
+    COLOURS[index % COLOURS.len()]
+}
+
+impl Frame {
+    /// Shades the turns of the variants, and names these.
+    fn turns(&mut self, traces: &[Trace]) {
+        let mut x = WIDTH - RIGHT;
+        for (index, Trace { label, windows, .. }) in traces.iter().enumerate().rev() {
+            let colour = colour(index);
+            for (start, end) in *windows {
+                let (left, right) = (self.px(*start as f64), self.px(*end as f64));
+                self.draw(format_args!(
+                    "<rect class=\"window\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\" \
+                     fill-opacity=\"0.1\"/>\n",
+                    (right - left).max(0.2),
+                    HEIGHT - BOTTOM - TOP
+                ));
+            }
+            let label = escaped(label);
+            self.draw(format_args!(
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{colour}\">{label}</text>\n",
+                HEIGHT - 10.0
+            ));
+            // About as wide as a character of the font is.
+            x -= 6.5 * label.chars().count() as f64 + 20.0;
+        }
+    }
+}
+
+/// The samples of all variants at the times they were made, with their turns; the slowest per mille lie on the upper edge.
+/// Nothing without samples.
+pub fn over_time(title: &str, traces: &[Trace]) -> String {
+    let all: Vec<Sample> = traces.iter().flat_map(|trace| trace.samples).copied().collect();
+    let durations = sorted(&all);
+    let first = all.iter().map(|sample| sample.start).min();
+    let last = all.iter().map(|sample| sample.start.saturating_add(sample.duration)).max();
+    let (Some(first), Some(last)) = (first, last) else { return String::new() };
     let low = durations[0] as f64;
     let high = pick(&durations, 0.999).unwrap_or_default() as f64 * 1.05;
-    let span = ((first.start) as f64, (last.start + last.duration) as f64);
+    let span = (first as f64, last as f64);
     let mut frame =
         Frame::new(title, span, (low * 0.95, high), |x| format!("{:.1} s", (x - span.0) / 1e9), |y| duration(y as u64));
-    for sample in samples.iter().step_by(samples.len().div_ceil(MOST_POINTS)) {
-        let (x, y) = (frame.px(sample.start as f64), frame.py((sample.duration as f64).min(high)));
-        frame.draw(format_args!(
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1\" fill=\"#1f77b4\" fill-opacity=\"0.6\"/>\n"
-        ));
+    frame.turns(traces);
+    for (index, trace) in traces.iter().enumerate() {
+        let colour = colour(index);
+        for sample in trace.samples.iter().step_by(trace.samples.len().div_ceil(MOST_POINTS).max(1)) {
+            let (x, y) = (frame.px(sample.start as f64), frame.py((sample.duration as f64).min(high)));
+            frame.draw(format_args!(
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1\" fill=\"{colour}\" fill-opacity=\"0.6\"/>\n"
+            ));
+        }
     }
     frame.finish()
 }
 
-/// How often each latency was measured, with the 50th and 90th percentile; the slowest per cent are in the last bar.
+/// Power at the times it was read, pairs of nanoseconds and microwatts, with the turns of the variants. Of readings that fall
+/// on one column of the plot the lowest and the highest are drawn. Nothing without readings.
+pub fn power(title: &str, readings: &[Sample], traces: &[Trace]) -> String {
+    let (Some(first), Some(last)) = (readings.first(), readings.last()) else { return String::new() };
+    let most = readings.iter().map(|reading| reading.duration).max().unwrap_or(1) as f64;
+    let span = (first.start as f64, last.start as f64);
+    let watts = |y: f64| format!("{:.3} W", y / 1e6);
+    let mut frame = Frame::new(title, span, (0.0, most * 1.05), |x| format!("{:.1} s", (x - span.0) / 1e9), watts);
+    frame.turns(traces);
+    let mut points = String::new();
+    for column in readings.chunks(readings.len().div_ceil(WIDTH as usize).max(1)) {
+        let lowest = column.iter().min_by_key(|reading| reading.duration);
+        let highest = column.iter().max_by_key(|reading| reading.duration);
+        for reading in lowest.into_iter().chain(highest) {
+            let (x, y) = (frame.px(reading.start as f64), frame.py(reading.duration as f64));
+            points.push_str(&format!("{x:.1},{y:.1} "));
+        }
+    }
+    frame.draw(format_args!("<polyline points=\"{}\" fill=\"none\" stroke=\"#333\"/>\n", points.trim_end()));
+    frame.finish()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+/// How often each latency was measured, with the 50th and 90th percentile; the slowest per cent are in the last bar. Nothing
+/// without samples.
 pub fn histogram(title: &str, samples: &[Sample]) -> String {
     let durations = sorted(samples);
     let (Some(low), Some(high)) = (durations.first().copied(), pick(&durations, 0.99)) else { return String::new() };
@@ -139,12 +218,29 @@ mod tests {
     #[test]
     fn every_sample_has_a_place() {
         let samples: Vec<Sample> = (0..100).map(|n| Sample { start: n * 1000, duration: 500 + n % 7 }).collect();
-        let plot = over_time("a <b> & c", &samples);
+        let trace = |label, samples, windows| Trace { label, samples, windows };
+        let traces = [trace("x", &samples[..50], &[(0, 50_500)]), trace("<y>", &samples[50..], &[(50_500, 99_000)])];
+        let plot = over_time("a <b> & c", &traces);
         assert_eq!(plot.matches("<circle").count(), 100);
-        assert!(plot.contains("a &lt;b> &amp; c") && !plot.contains("NaN"));
+        assert_eq!(plot.matches("class=\"window\"").count(), 2);
+        assert!(plot.contains("a &lt;b> &amp; c") && plot.contains("&lt;y>") && !plot.contains("NaN"));
+        assert_eq!(over_time("none", &[]), "");
         let bars = histogram("h", &samples);
         assert_eq!(bars.matches("<rect").count(), BINS + 1);
         assert!(!bars.contains("NaN"));
         assert!(!histogram("constant", &[Sample { start: 0, duration: 5 }; 9]).contains("NaN"));
+    }
+
+    #[test]
+    fn power_keeps_its_extremes() {
+        let readings: Vec<Sample> = (0..9000)
+            .map(|n| Sample { start: n * 1000, duration: if n == 4321 { 9_000_000 } else { 1_000_000 } })
+            .collect();
+        let plot = power("p", &readings, &[]);
+        // 9 W of 9.45 W at the top.
+        let top = TOP + (HEIGHT - BOTTOM - TOP) * 0.45 / 9.45;
+        assert!(plot.contains(&format!(",{top:.1} ")), "the one reading of 9 W is drawn");
+        assert!(plot.contains("9.450 W") && !plot.contains("NaN"));
+        assert_eq!(power("p", &[], &[]), "");
     }
 }

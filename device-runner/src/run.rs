@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use edgeyard_job::spec::{Backend, Fidelity, ModelFormat};
+use edgeyard_job::spec::{Backend, EnergyPolicy, Fidelity, ModelFormat, Workload};
 
 use crate::catalogue::{self, Class};
 use crate::cli::{self, Output, Run};
@@ -70,13 +70,22 @@ fn plan(arguments: &Run) -> Result<Plan, Failure> {
         device: Device { class: class.name, fidelity: class.fidelity, lease: None },
         backend: class.backend,
         limits: class.limits,
-        profile: arguments.profile.into(),
-        seed: arguments.seed,
+        workload: Workload {
+            scenario: arguments.scenario.into(),
+            profile: arguments.profile.into(),
+            seed: arguments.seed,
+            query_count: arguments.query_count,
+            percentile: arguments.percentile.map(Into::into),
+            latency_bound_nanoseconds: arguments.latency_bound,
+        },
         threads,
         variants: distinct(variants),
         data,
         keep_outputs: arguments.save_outputs,
+        // Who names a meter by hand wants to know when it does not work.
+        energy: if arguments.meter.is_some() { EnergyPolicy::Required } else { EnergyPolicy::BestEffort },
         meter: arguments.meter.clone(),
+        cool_down_millidegrees: arguments.cool_down.map(|degrees| i64::from(degrees) * 1000),
     })
 }
 

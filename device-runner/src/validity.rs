@@ -4,6 +4,7 @@ use edgeyard_measure::minimum_queries;
 use edgeyard_measure::series::Movement;
 use edgeyard_record::{Latency, Validity};
 
+use crate::machine::cooling::CoolDown;
 use crate::machine::monitor::Seen;
 
 /// The numbers can be used.
@@ -15,6 +16,8 @@ pub const INVALID: &str = "Invalid";
 
 /// A larger share of processor time given to others shows in latencies.
 const MOST_STOLEN: f64 = 0.01;
+/// A runtime that waits for a processor for a larger share of the time is not what the numbers are of.
+const MOST_WAITED: f64 = 0.05;
 /// A clock that falls below this share of its highest shows in latencies.
 const LEAST_CLOCK: f64 = 0.9;
 
@@ -25,6 +28,14 @@ pub struct Evidence<'a> {
     pub latency: Option<&'a Latency>,
     /// How its samples moved, and by how much the slower of two modes is slower.
     pub moved: Option<(Movement, Option<f64>)>,
+    /// The percentile that counts; `None` where the throughput does.
+    pub percentile: Option<f64>,
+    /// What the scenario needs and the profile left out.
+    pub too_short: Option<&'a str>,
+    /// Whether queries of a Server run were late more often than the bound allows.
+    pub bound_broken: bool,
+    /// Whether the clock went back, or not as fast as another.
+    pub clock_jumped: bool,
     /// Whether an output is not a number.
     pub has_nan: bool,
     /// Threads of the runtime.
@@ -62,8 +73,40 @@ impl Judgement {
 
 /// Judges one variant.
 pub fn of_variant(evidence: &Evidence) -> Validity {
-    let Evidence { latency, moved, has_nan, threads, usable_processors, clock_is_emulated } = evidence;
+    let Evidence {
+        latency,
+        moved,
+        percentile,
+        too_short,
+        bound_broken,
+        clock_jumped,
+        has_nan,
+        threads,
+        usable_processors,
+        clock_is_emulated,
+    } = evidence;
     let mut judgement = Judgement::default();
+    if *clock_jumped {
+        judgement.add(
+            true,
+            "ClockJumped",
+            "the clock went back, or not as fast as another clock of the machine: it was suspended, or its clock is broken; \
+             measure again"
+                .into(),
+        );
+    }
+    if let Some(what) = too_short {
+        judgement.add(false, "ProfileTooShort", format!("the scenario has no result of {what}: take a longer profile"));
+    }
+    if *bound_broken {
+        judgement.add(
+            false,
+            "LatencyBoundBroken",
+            "more queries were late than the bound allows: no rate that was tried keeps it; allow more time, or take a \
+             smaller model or more threads"
+                .into(),
+        );
+    }
     if *has_nan {
         judgement.add(true, "NaNOutput", "an output is not a number: check the model and its inputs".into());
     }
@@ -78,6 +121,20 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
                 ),
             );
         }
+        let measured: u64 =
+            latency.windows.iter().map(|window| window.end_nanoseconds.saturating_sub(window.start_nanoseconds)).sum();
+        let waited = latency.disturbance.waited_nanoseconds.unwrap_or(0) as f64 / measured.max(1) as f64;
+        if waited > MOST_WAITED {
+            judgement.add(
+                false,
+                "ProcessorShared",
+                format!(
+                    "the runtime was ready and had no processor for {:.1} % of the time: keep other work off the machine, give \
+                     the device class whole processors, or take fewer threads",
+                    waited * 100.0
+                ),
+            );
+        }
         if !latency.warm_up_steady {
             judgement.add(
                 false,
@@ -85,12 +142,12 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
                 "times still changed when warm-up ended: keep the machine idle, or take a longer profile".into(),
             );
         }
-        let needed = minimum_queries(0.9);
+        let needed = percentile.map_or(0, minimum_queries);
         if latency.count < needed {
             judgement.add(
                 false,
                 "TooFewSamples",
-                format!("{} inferences are fewer than {needed}: take a longer profile", latency.count),
+                format!("{} queries are fewer than {needed}: take a longer profile", latency.count),
             );
         }
     }
@@ -107,12 +164,23 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
     judgement.verdict()
 }
 
-/// Names how a series moved. One that moves in time has two modes for that reason alone.
+/// The name of a movement; `None` of a steady series.
+pub const fn name_of(movement: Movement) -> Option<&'static str> {
+    match movement {
+        Movement::Steady => None,
+        Movement::Ramp(_) => Some("Ramp"),
+        Movement::Step(..) => Some("Step"),
+        Movement::Drift(_) => Some("Drifting"),
+    }
+}
+
+/// Names how a series moved. A ramp or a step has two modes for that reason alone; what wanders between two speeds and
+/// stays for a while at each is bimodal.
 fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgement) {
     let percent = |share: f64| format!("{:+.1} %", share * 100.0);
     match (movement, modes) {
         (Movement::Steady, None) => {}
-        (Movement::Steady, Some(gap)) => judgement.add(
+        (Movement::Steady | Movement::Drift(_), Some(gap)) => judgement.add(
             false,
             "Bimodal",
             format!(
@@ -137,7 +205,7 @@ fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgemen
                 percent(by)
             ),
         ),
-        (Movement::Drift(by), _) => judgement.add(
+        (Movement::Drift(by), None) => judgement.add(
             false,
             "Drifting",
             format!("times wandered over {}: keep other work off the machine, or take a longer profile", percent(by)),
@@ -145,22 +213,57 @@ fn judge_series(movement: Movement, modes: Option<f64>, judgement: &mut Judgemen
     }
 }
 
-/// Judges latencies of which nothing else is known.
-pub fn of_series(durations: &[u64]) -> Validity {
+/// Judges latencies, in nanoseconds and in the order of time, of which nothing else is known; `percentile`, 0 to 1, is what
+/// they are to tell.
+pub fn of_series(durations: &[u64], percentile: Option<f64>) -> Validity {
     use edgeyard_measure::series;
     let mut judgement = Judgement::default();
-    judge_series(series::movement(durations), series::two_modes(durations), &mut judgement);
-    let needed = minimum_queries(0.9);
-    if (durations.len() as u64) < needed {
-        let advice = format!("{} latencies are fewer than {needed}: measure for longer", durations.len());
+    let needed = minimum_queries(percentile.unwrap_or(0.5));
+    if (durations.len() as u64) < needed.max(series::LEAST_SAMPLES) {
+        let advice = format!(
+            "{} latencies are fewer than {}: measure for longer",
+            durations.len(),
+            needed.max(series::LEAST_SAMPLES)
+        );
         judgement.add(false, "TooFewSamples", advice);
     }
+    let zeros = durations.iter().filter(|duration| **duration == 0).count();
+    if zeros * 2 > durations.len() {
+        let advice = "most latencies are 0: the clock is too coarse, or the unit is wrong".into();
+        judgement.add(false, "CoarseClock", advice);
+    }
+    judge_series(series::movement(durations), series::two_modes(durations), &mut judgement);
     judgement.verdict()
 }
 
-/// Judges the machine as it was seen from the side.
-pub fn of_machine(seen: &Seen) -> Validity {
+/// Judges the machine as it was seen from the side: `throttled` are reasons of [`crate::machine::throttle::between`].
+pub fn of_machine(seen: &Seen, throttled: &[&str], cooled: Option<&CoolDown>) -> Validity {
     let mut judgement = Judgement::default();
+    for reason in throttled {
+        let advice = match *reason {
+            "UnderVoltage" => "the supply's voltage fell too low: take a stronger supply or a shorter cable",
+            "FrequencyCapped" => "the firmware held the clock down: take a stronger supply, and cool the device",
+            _ => "the machine slowed itself down because of its temperature: cool it, or wait for it with coolDown",
+        };
+        judgement.add(true, reason, advice.into());
+    }
+    if let Some(reason) = cooled.and_then(CoolDown::reason) {
+        let advice = match reason {
+            "TooHot" => "the device did not cool down to the temperature that was asked for: cool it, or allow more",
+            _ => {
+                "no temperature can be read, so nothing was waited for: leave the temperature out, or run the node agent"
+            }
+        };
+        judgement.add(false, reason, advice.into());
+    }
+    if seen.governors.len() > 1 {
+        let seen = seen.governors.join(", ");
+        judgement.add(
+            false,
+            "GovernorChanged",
+            format!("the governor changed meanwhile ({seen}): set it once for all"),
+        );
+    }
     if let Some(stolen) = seen.stolen.filter(|stolen| *stolen > MOST_STOLEN) {
         judgement.add(
             false,
@@ -205,21 +308,44 @@ pub fn of_run<'a>(variants: impl Iterator<Item = &'a Validity>) -> Validity {
 mod tests {
     use super::*;
 
-    fn judged(threads: u32, has_nan: bool) -> Validity {
-        of_variant(&Evidence {
+    fn evidence(threads: u32) -> Evidence<'static> {
+        Evidence {
             latency: None,
             moved: None,
-            has_nan,
+            percentile: Some(0.9),
+            too_short: None,
+            bound_broken: false,
+            clock_jumped: false,
+            has_nan: false,
             threads,
             usable_processors: 2,
             clock_is_emulated: false,
-        })
+        }
+    }
+
+    fn judged(threads: u32, has_nan: bool) -> Validity {
+        of_variant(&Evidence { has_nan, ..evidence(threads) })
+    }
+
+    #[test]
+    fn what_went_wrong_has_its_name() {
+        let named = |evidence: Evidence| {
+            let found = of_variant(&evidence);
+            assert_eq!(found.reasons.len(), found.recommendations.len());
+            (found.state, found.reasons.join(" "))
+        };
+        let expected = |state: &str, reason: &str| (state.to_owned(), reason.to_owned());
+        assert_eq!(named(Evidence { clock_jumped: true, ..evidence(1) }), expected(INVALID, "ClockJumped"));
+        let short = Evidence { too_short: Some("windows of 1s"), ..evidence(1) };
+        assert_eq!(named(short), expected(INCONCLUSIVE, "ProfileTooShort"));
+        let late = Evidence { bound_broken: true, ..evidence(1) };
+        assert_eq!(named(late), expected(INCONCLUSIVE, "LatencyBoundBroken"));
     }
 
     #[test]
     fn series_that_move_are_named() {
         let named = |level: fn(usize) -> u64| {
-            let found = of_series(&(0..2000).map(level).collect::<Vec<_>>());
+            let found = of_series(&(0..2000).map(level).collect::<Vec<_>>(), Some(0.9));
             (found.state, found.reasons.first().cloned())
         };
         // A sawtooth of 1 % stands for noise.
@@ -229,16 +355,29 @@ mod tests {
         assert_eq!(named(step), (INCONCLUSIVE.into(), Some("Step".into())));
         let bimodal = |n: usize| if n % 5 < 2 { 1000 } else { 1100 } + n as u64 % 11;
         assert_eq!(named(bimodal), (INCONCLUSIVE.into(), Some("Bimodal".into())));
+        let dwelling = |n: usize| if n / 130 % 2 == 0 { 1000 } else { 1100 } + n as u64 % 11;
+        assert_eq!(named(dwelling), (INCONCLUSIVE.into(), Some("Bimodal".into())));
         let wave = |n: usize| 1000 + n as u64 % 11 + (50.0 * (n as f64 / 80.0).sin() + 50.0) as u64;
         assert_eq!(named(wave), (INCONCLUSIVE.into(), Some("Drifting".into())));
-        assert_eq!(of_series(&[5; 10]).reasons, ["TooFewSamples"]);
+        assert_eq!(of_series(&[5; 10], None).reasons, ["TooFewSamples"]);
     }
 
     #[test]
     fn a_machine_that_was_shared_is_told() {
         let busy = Seen { stolen: Some(0.05), kilohertz: Some((1_000_000, 2_000_000)), ..Seen::default() };
-        assert_eq!(of_machine(&busy).reasons, ["ProcessorStolen", "ClockChanged"]);
-        assert_eq!(of_machine(&Seen::default()).state, VALID);
+        assert_eq!(of_machine(&busy, &[], None).reasons, ["ProcessorStolen", "ClockChanged"]);
+        assert_eq!(of_machine(&Seen::default(), &[], None).state, VALID);
+        let hot = CoolDown {
+            target_millidegrees: 40_000,
+            first_millidegrees: Some(70_000),
+            last_millidegrees: Some(50_000),
+            waited: std::time::Duration::from_secs(300),
+        };
+        assert_eq!(of_machine(&Seen::default(), &[], Some(&hot)).reasons, ["TooHot"]);
+        let throttled = of_machine(&Seen::default(), &["ThermalThrottling"], None);
+        assert_eq!((throttled.state.as_str(), throttled.reasons.len()), (INVALID, 1));
+        let changed = Seen { governors: vec!["performance".into(), "powersave".into()], ..Seen::default() };
+        assert_eq!(of_machine(&changed, &[], None).reasons, ["GovernorChanged"]);
     }
 
     #[test]

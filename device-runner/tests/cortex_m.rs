@@ -34,7 +34,7 @@ fn instructions_repeat_to_the_digit_and_accuracy_is_scored() {
     assert_eq!(result.instructions_per_inference, second.results[0].instructions_per_inference);
     let operators = result.operators.as_ref().unwrap();
     assert_eq!(operators.iter().map(|operator| operator.name.as_str()).collect::<Vec<_>>(), ["FULLY_CONNECTED"]);
-    assert_eq!(result.accuracy.as_ref().unwrap().correct, 200);
+    assert_eq!(result.accuracy.as_ref().unwrap().correct, Some(200));
     assert!(result.latency.is_none());
     let memory = result.microcontroller.as_ref().unwrap();
     assert!(memory.flash_bytes > result.size_bytes && memory.ram_bytes >= memory.arena_bytes + memory.stack_bytes);

@@ -51,6 +51,9 @@ fn spec(url: &str, models: &[&[u8]], evaluation: Option<&[u8]>) -> JobSpec {
             variants: variants.collect(),
             accuracy: evaluation
                 .map(|data| EvaluationData { digest: digest(data), metric: AccuracyMetric::Top1Accuracy }),
+            energy: edgeyard_job::spec::EnergyPolicy::default(),
+            meter: None,
+            cool_down_millidegrees: None,
             deadline_seconds: 120,
         }),
     }
@@ -90,7 +93,7 @@ fn the_record_is_stored_and_its_digest_left_behind() {
     assert_eq!(record.nulls_without_reason(), Vec::<String>::new());
     assert_eq!(record.metadata.namespace.as_deref(), Some("vision"));
     assert_eq!(record.device.fencing_token, Some(1_795_424_405_123));
-    assert_eq!(record.results[0].accuracy.as_ref().unwrap().correct, 2);
+    assert_eq!(record.results[0].accuracy.as_ref().unwrap().correct, Some(2));
     assert_eq!(record.results[0].digest, digest(&model));
     if let Some(blob) = &record.results[0].latency.as_ref().unwrap().samples.as_ref().unwrap().digest {
         assert!(contents.blobs.contains_key(blob), "the record names samples that are not stored");
@@ -151,4 +154,59 @@ fn a_lost_lease_ends_the_job_as_cancelled() {
     let spec = spec(&store.url, &[&model], None);
     let (output, said) = run(dir.path(), &serde_json::to_string(&spec).unwrap());
     assert_eq!((output.status.code(), said.unwrap().reason.as_str()), (Some(5), "StaleFencingToken"));
+}
+
+/// A recorded meter of two watts that is gone after so many milliseconds; 0: it stays.
+fn recorded_meter(dir: &Path, milliseconds: u64) -> String {
+    let meter = dir.join(format!("meter-{milliseconds}"));
+    std::fs::create_dir(&meter).unwrap();
+    let repeat = milliseconds == 0;
+    let about = format!(r#"{{"name": "lab", "scope": "board", "periodNanoseconds": 5000000, "repeat": {repeat}}}"#);
+    support::file(&meter, "meter.json", about.as_bytes());
+    let rows: String = (0..=milliseconds.max(50) / 5).map(|index| format!("{},2.0\n", index * 5_000_000)).collect();
+    support::file(&meter, "readings.csv", format!("nanoseconds,watts\n{rows}").as_bytes());
+    format!("replay:{}", text(&meter))
+}
+
+#[test]
+fn the_energy_policy_decides_what_a_meters_failure_means() {
+    use edgeyard_job::spec::EnergyPolicy::{BestEffort, Disabled, Required};
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = models::dense_onnx();
+    let store = Store::with(&[&model]);
+    let (stays, goes) = (recorded_meter(dir.path(), 0), recorded_meter(dir.path(), 300));
+    let missing = "hwmon:no-such-chip".to_owned();
+    for (policy, meter, code, said, energy) in [
+        (Required, Some(&stays), 0, "Succeeded", None),
+        (Required, Some(&goes), 4, "MeterFailed", None),
+        (Required, Some(&missing), 4, "MeterMissing", None),
+        (Required, None, 2, "MeterMissing", None),
+        (BestEffort, Some(&goes), 0, "Succeeded", Some("MeterFailed")),
+        (BestEffort, Some(&missing), 0, "Succeeded", Some("MeterMissing")),
+        (BestEffort, None, 0, "Succeeded", Some("NoMeter")),
+        (Disabled, Some(&stays), 0, "Succeeded", Some("Disabled")),
+    ] {
+        let mut spec = spec(&store.url, &[&model], None);
+        if let Work::Measure(measure) = &mut spec.work {
+            (measure.energy, measure.meter) = (policy, meter.cloned());
+        }
+        store.contents.lock().unwrap().results.clear();
+        let (output, words) = run(dir.path(), &serde_json::to_string(&spec).unwrap());
+        let told = format!("{policy:?} {meter:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), words.unwrap().reason.as_str()), (Some(code), said), "{told}");
+        if code != 0 {
+            continue;
+        }
+        let contents = store.contents.lock().unwrap();
+        let record: Record = serde_json::from_slice(&contents.results["7c0e/2"]).unwrap();
+        assert_eq!(record.nulls_without_reason(), Vec::<String>::new(), "{told}");
+        let result = &record.results[0];
+        assert_eq!(result.unavailable.get("energy").map(String::as_str), energy, "{told}");
+        assert_eq!(result.energy.is_some(), energy.is_none(), "{told}");
+        // Latencies do not hang on a meter, and what it told before it failed is kept.
+        assert!(result.latency.is_some(), "{told}");
+        let told_power = meter == Some(&goes) || energy.is_none();
+        assert_eq!(record.power.is_some_and(|power| power.count >= 60), told_power, "{told}");
+    }
 }

@@ -1,18 +1,23 @@
 //! The child's side: reads requests until the pipe closes. The measuring loop is here.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::FromRawFd as _;
 
-use super::protocol::{Disturbance, Load, Measure, Reply, Request, WarmUp, WarmedUp, receive, send};
+use edgeyard_measure::steady;
+
+use super::protocol::{Disturbance, Load, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp, receive, send};
+use super::window::{self, Feed as _, Kept, Monotonic};
 use crate::clock;
 use crate::error::Failure;
+use crate::machine::{Root, cooling};
 use crate::runtime::{self, Engine};
 
-/// Batches of warm-up whose medians are compared.
-const TREND_BATCHES: usize = 3;
-/// Medians within this share of each other count as steady.
-const TREND_TOLERANCE: f64 = 0.03;
+/// Durations whose median tells how long an inference takes.
+const LAST: usize = 15;
+/// Time between two looks at the temperature, in nanoseconds: looking must not cool the runtime's caches.
+const THERMOMETER_PAUSE: u64 = 50_000_000;
 
 /// What a lane has.
 struct State {
@@ -84,6 +89,13 @@ fn serve(
         }
         Request::WarmUp(plan) => state.warm_up(plan).map(Reply::WarmedUp),
         Request::Measure(plan) => state.measure(plan, answer),
+        Request::Serve(plan) => {
+            let arrivals: Vec<u64> = payload
+                .chunks_exact(8)
+                .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("pieces have eight bytes")))
+                .collect();
+            state.serve(plan, &arrivals, answer)
+        }
         Request::Count => {
             let inputs: Vec<&[u8]> = state.inputs.iter().map(Vec::as_slice).collect();
             let counted = state.engine.count(&inputs)?;
@@ -127,76 +139,79 @@ impl State {
 
     fn warm_up(&mut self, plan: WarmUp) -> Result<WarmedUp, Failure> {
         let WarmUp { minimum_count, minimum_nanoseconds, maximum_nanoseconds } = plan;
-        let begin = clock::now();
-        // Enough batches within the minimum for the trend to show.
-        let batch_nanoseconds = minimum_nanoseconds / (TREND_BATCHES as u64 + 1);
-        let mut medians = Vec::new();
-        let mut count = 0;
+        let mut rule = steady::WarmUp::new(steady::Rule { minimum_count, minimum_nanoseconds, maximum_nanoseconds });
+        let root = Root::default();
+        let mut looked = 0;
+        let mut last = VecDeque::with_capacity(LAST);
         loop {
-            let batch_begin = clock::now();
-            let mut batch = Vec::new();
-            let passed = loop {
-                self.set_next_input()?;
-                let before = clock::now();
-                self.engine.run()?;
-                let after = clock::now();
-                batch.push(after - before);
-                count += 1;
-                if batch.len() >= 5 && after - batch_begin >= batch_nanoseconds || after - begin > maximum_nanoseconds {
-                    break after - begin;
+            self.set_next_input()?;
+            let before = clock::now();
+            self.engine.run()?;
+            let after = clock::now();
+            let duration = after.saturating_sub(before);
+            if last.len() == LAST {
+                last.pop_front();
+            }
+            last.push_back(duration);
+            if after.saturating_sub(looked) >= THERMOMETER_PAUSE {
+                looked = after;
+                if let Some(millidegrees) = cooling::hottest(&root) {
+                    rule.temperature(millidegrees);
                 }
-            };
-            batch.sort_unstable();
-            medians.push(batch[batch.len() / 2]);
-            let enough = count >= minimum_count && passed >= minimum_nanoseconds;
-            let steady = is_steady(&medians);
-            if enough && steady || passed > maximum_nanoseconds {
-                return Ok(WarmedUp { count, nanoseconds: passed, steady });
+            }
+            if let Some(outcome) = rule.push(duration) {
+                let mut last: Vec<u64> = last.into();
+                last.sort_unstable();
+                let median_nanoseconds = last[last.len() / 2];
+                let steady::Outcome { count, nanoseconds, steady, trend: _, warmer: _ } = outcome;
+                return Ok(WarmedUp { count, nanoseconds, median_nanoseconds, steady });
             }
         }
     }
 
     fn measure(&mut self, plan: Measure, answer: &mut Vec<u8>) -> Result<Reply, Failure> {
-        let Measure { rewarm_count, nanoseconds, minimum_count, maximum_count } = plan;
-        let most = (maximum_count as usize).min(self.samples.capacity() / 2).max(1);
-        for _ in 0..rewarm_count {
-            self.set_next_input()?;
-            self.engine.run()?;
-        }
-        self.samples.clear();
-        let usage = usage();
-        let end = clock::now() + nanoseconds;
-        let mut count = 0;
-        loop {
-            self.set_next_input()?;
-            let before = clock::now();
-            let outcome = self.engine.run();
-            let after = clock::now();
-            outcome?;
-            self.samples.push(before - self.epoch);
-            self.samples.push(after - before);
-            count += 1;
-            if count >= most || after >= end && count as u64 >= minimum_count {
-                break;
-            }
-        }
-        let after = self::usage();
-        answer.extend(self.samples.iter().flat_map(|number| number.to_le_bytes()));
-        let disturbance = Disturbance {
-            involuntary_switches: after.involuntary_switches - usage.involuntary_switches,
-            voluntary_switches: after.voluntary_switches - usage.voluntary_switches,
-            minor_faults: after.minor_faults - usage.minor_faults,
-            major_faults: after.major_faults - usage.major_faults,
-        };
-        Ok(Reply::Measured { disturbance })
+        self.timed(plan.rewarm_count, answer, |feed, samples| window::closed(&plan, &mut Monotonic, feed, samples))
     }
-}
 
-/// Whether the last medians neither fall nor rise.
-fn is_steady(medians: &[u64]) -> bool {
-    let Some(last) = medians.len().checked_sub(TREND_BATCHES).map(|from| &medians[from..]) else { return false };
-    let (least, most) = last.iter().fold((u64::MAX, 0), |(least, most), n| (least.min(*n), most.max(*n)));
-    (most - least) as f64 <= TREND_TOLERANCE * least as f64
+    fn serve(&mut self, plan: Serve, arrivals: &[u64], answer: &mut Vec<u8>) -> Result<Reply, Failure> {
+        // The window's room is made before it; a Poisson process has no largest number of queries.
+        self.samples.reserve(arrivals.len() * 2);
+        self.timed(plan.rewarm_count, answer, |feed, samples| window::open(arrivals, &mut Monotonic, feed, samples))
+    }
+
+    fn timed(
+        &mut self,
+        rewarm_count: u64,
+        answer: &mut Vec<u8>,
+        window: impl FnOnce(&mut Kept, &mut Vec<u64>) -> Result<Span, Failure>,
+    ) -> Result<Reply, Failure> {
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.clear();
+        let mut feed = Kept { engine: self.engine.as_mut(), inputs: &self.inputs, next: &mut self.next };
+        for _ in 0..rewarm_count {
+            feed.set_input()?;
+            feed.run()?;
+        }
+        let before = usage();
+        let span = window(&mut feed, &mut samples)?;
+        let after = usage();
+        let since = |time: u64| time.wrapping_sub(self.epoch);
+        let numbers = samples.chunks_exact(2).flat_map(|pair| [since(pair[0]), pair[1]]);
+        answer.extend(numbers.flat_map(u64::to_le_bytes));
+        self.samples = samples;
+        let disturbance = Disturbance {
+            involuntary_switches: after.involuntary_switches - before.involuntary_switches,
+            voluntary_switches: after.voluntary_switches - before.voluntary_switches,
+            minor_faults: after.minor_faults - before.minor_faults,
+            major_faults: after.major_faults - before.major_faults,
+            waited_nanoseconds: after
+                .waited_nanoseconds
+                .zip(before.waited_nanoseconds)
+                .map(|(after, before)| after.saturating_sub(before)),
+        };
+        let span = Span { start: since(span.start), end: since(span.end), ..span };
+        Ok(Reply::Measured { span, disturbance })
+    }
 }
 
 fn usage() -> Disturbance {
@@ -211,7 +226,22 @@ fn usage() -> Disturbance {
         voluntary_switches: used.ru_nvcsw as u64,
         minor_faults: used.ru_minflt as u64,
         major_faults: used.ru_majflt as u64,
+        waited_nanoseconds: waited(),
     }
+}
+
+/// Time that threads of this process waited for a processor: the second number of their schedstat
+/// (Documentation/scheduler/sched-stats).
+fn waited() -> Option<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let waits: Vec<u64> = tasks
+        .flatten()
+        .filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse().ok()
+        })
+        .collect();
+    (!waits.is_empty()).then(|| waits.iter().sum())
 }
 
 /// A line of /proc/self/status in bytes.
@@ -226,11 +256,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_that_still_fall_are_not_steady() {
-        assert!(!is_steady(&[100, 100]));
-        assert!(!is_steady(&[100, 110, 100]));
-        assert!(is_steady(&[500, 101, 100, 102]));
-        assert!(!is_steady(&[130, 120, 110, 105]));
+    fn waiting_for_a_processor_is_counted() {
+        let before = waited().unwrap();
+        assert!(waited().unwrap() >= before);
     }
 
     #[test]

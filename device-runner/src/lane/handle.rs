@@ -49,6 +49,13 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Whether so much time is left, and a half more.
+    pub fn leaves(&self, time: Duration) -> bool {
+        self.deadline.is_none_or(|deadline| Instant::now() + time + time / 2 < deadline)
+    }
+}
+
 type Answer = std::io::Result<Option<(Reply, Vec<u8>)>>;
 
 /// A lane.

@@ -3,6 +3,7 @@
 
 pub mod protocol;
 mod child;
+pub mod window;
 mod handle;
 
 pub use child::run as run_child;

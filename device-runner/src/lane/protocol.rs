@@ -31,8 +31,11 @@ pub enum Request {
     },
     /// Infer until times no longer fall, untimed.
     WarmUp(WarmUp),
-    /// Infer and time each inference.
+    /// Infer without a pause and time each query.
     Measure(Measure),
+    /// Infer at the times in the payload, nanoseconds from the first turn's beginning as 8 bytes each, and time each query
+    /// from there.
+    Serve(Serve),
     /// Count instructions on the kept inputs.
     Count,
     /// Say what the process has used.
@@ -100,12 +103,36 @@ pub struct WarmUp {
 pub struct Measure {
     /// Inferences before the first sample, because another lane had its turn.
     pub rewarm_count: u64,
-    /// So long, but `minimum_count` in any case.
+    /// So long, but `minimum_count` queries in any case.
     pub nanoseconds: u64,
-    /// At least so many.
+    /// At least so many queries.
     pub minimum_count: u64,
-    /// At most so many.
-    pub maximum_count: u64,
+    /// Inferences of one query.
+    pub inferences_per_query: u64,
+    /// One of so many queries is timed.
+    pub sample_every: u64,
+    /// Room for so many samples; what comes after that is counted only.
+    pub room: u64,
+}
+
+/// One window of queries that arrive on their own.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Serve {
+    /// Inferences before the first query.
+    pub rewarm_count: u64,
+}
+
+/// What a window was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// When the first query began.
+    pub start: u64,
+    /// When the last ended.
+    pub end: u64,
+    /// Queries, timed or not.
+    pub count: u64,
+    /// Whether the clock went back, or not as fast as another.
+    pub clock_jumped: bool,
 }
 
 /// What a lane answers.
@@ -129,6 +156,8 @@ pub enum Reply {
     WarmedUp(WarmedUp),
     /// The window's samples are in the payload, as pairs of start and duration.
     Measured {
+        /// What it was.
+        span: Span,
         /// What disturbed it.
         disturbance: Disturbance,
     },
@@ -157,6 +186,8 @@ pub struct WarmedUp {
     pub count: u64,
     /// How long.
     pub nanoseconds: u64,
+    /// Median of the last of them.
+    pub median_nanoseconds: u64,
     /// Whether times had stopped falling.
     pub steady: bool,
 }
@@ -172,6 +203,8 @@ pub struct Disturbance {
     pub minor_faults: u64,
     /// Page faults that needed one.
     pub major_faults: u64,
+    /// Nanoseconds that its threads were ready and had no processor, summed; `None` where the kernel does not count them.
+    pub waited_nanoseconds: Option<u64>,
 }
 
 /// Memory of a microcontroller.

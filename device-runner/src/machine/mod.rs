@@ -4,9 +4,12 @@
 //! of it; what it cannot read is absent.
 
 pub mod cgroup;
+pub mod cooling;
 pub mod fingerprint;
 pub mod monitor;
 pub mod settings;
+pub mod throttle;
+pub mod vcgencmd;
 
 use std::path::{Path, PathBuf};
 

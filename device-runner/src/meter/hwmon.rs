@@ -1,80 +1,152 @@
-//! INA2xx and INA3221 behind Linux hwmon (Documentation/hwmon/sysfs-interface: power in microwatts, voltage in millivolts,
-//! current in milliamperes).
+//! INA2xx and INA3221, and other sensors of power behind Linux hwmon (Documentation/hwmon/sysfs-interface, ina2xx, ina3221):
+//! power in microwatts, voltage in millivolts, current in milliamperes. INA3221 tells no power: it is the product.
 
 use edgeyard_measure::energy::Reading;
 
-use super::{Meter, failed, missing};
+use super::{Meter, missing, number, plausible};
 use crate::error::Failure;
 use crate::machine::Root;
 
-const FOLDER: &str = "/sys/class/hwmon";
-/// The drivers convert continuously; 10 ms is slower than any of their default intervals.
-const PERIOD: u64 = 10_000_000;
+/// Where the kernel lists them.
+pub const FOLDER: &str = "/sys/class/hwmon";
+/// A multiple of what the drivers' default conversion times come to.
+const PERIOD: u64 = 20_000_000;
+const CHANNELS: std::ops::RangeInclusive<u32> = 1..=8;
 
 /// One channel of a chip.
 pub struct Hwmon {
     root: Root,
-    chip: String,
-    folder: String,
-    channel: u32,
-    label: Option<String>,
-    /// `power1_input` is there; otherwise power is voltage times current.
-    has_power: bool,
+    name: String,
+    scope: String,
+    power: Option<String>,
+    voltage: String,
+    current: String,
     millivolts: Option<u64>,
 }
 
+/// A channel that tells power.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// `/sys/class/hwmon/hwmon3`.
+    pub folder: String,
+    /// The driver's name for the chip, `ina3221`.
+    pub chip: String,
+    /// From 1.
+    pub index: u32,
+    /// What the board's description calls it.
+    pub label: Option<String>,
+    /// The file with its power; without one, voltage and current are multiplied.
+    power: Option<String>,
+}
+
+/// All channels that tell power.
+pub fn channels(root: &Root) -> Vec<Channel> {
+    let mut found = Vec::new();
+    for entry in root.list(FOLDER) {
+        let folder = format!("{FOLDER}/{entry}");
+        let Some(chip) = root.read(&format!("{folder}/name")) else { continue };
+        for index in CHANNELS {
+            let label = ["in", "power"].iter().find_map(|kind| root.read(&format!("{folder}/{kind}{index}_label")));
+            // The sum of shunts that an INA3221 computes (in7, curr4) is no channel of its own.
+            let power = ["input", "average"]
+                .iter()
+                .map(|kind| format!("{folder}/power{index}_{kind}"))
+                .find(|path| root.exists(path));
+            let both = ["in", "curr"].iter().all(|kind| root.exists(&format!("{folder}/{kind}{index}_input")));
+            if power.is_some() || both {
+                found.push(Channel { folder: folder.clone(), chip: chip.clone(), index, label, power });
+            }
+        }
+    }
+    found
+}
+
 impl Hwmon {
-    /// The channel of a chip, by label if there are several: `ina3221/VDD_IN`.
+    /// A channel of a chip, by the driver's name or the folder's, and by label if there are several: `ina3221/VDD_IN`.
     pub fn open(root: &Root, wanted: &str) -> Result<Self, Failure> {
         let (chip, label) = wanted.split_once('/').map_or((wanted, None), |(chip, label)| (chip, Some(label)));
-        let names = root.list(FOLDER);
-        let name_of = |entry: &String| root.read(&format!("{FOLDER}/{entry}/name"));
-        let Some(entry) = names.iter().find(|entry| name_of(entry).as_deref() == Some(chip)) else {
-            let found: Vec<String> = names.iter().filter_map(name_of).collect();
-            return Err(missing(format!("there is no hwmon chip {chip:?}: this machine has {}", found.join(", "))));
+        let all = channels(root);
+        let name = |channel: &Channel| match &channel.label {
+            Some(label) => format!("{}/{label}", channel.chip),
+            None => channel.chip.clone(),
         };
-        let folder = format!("{FOLDER}/{entry}");
-        let label_of = |channel: u32| root.read(&format!("{folder}/in{channel}_label"));
-        let channel = match label {
-            None => 1,
-            Some(label) => (1..=8).find(|channel| label_of(*channel).as_deref() == Some(label)).ok_or_else(|| {
-                let known: Vec<String> = (1..=8).filter_map(label_of).collect();
-                missing(format!("chip {chip:?} has no channel {label:?}: it has {}", known.join(", ")))
-            })?,
+        let known = || {
+            let names: Vec<String> = all.iter().map(name).collect();
+            if names.is_empty() { "no hwmon chip that tells power".into() } else { names.join(", ") }
         };
-        let has_power = root.exists(&format!("{folder}/power{channel}_input"));
-        let hwmon = Self {
-            root: root.clone(),
-            chip: chip.into(),
-            label: label_of(channel),
-            folder,
-            channel,
-            has_power,
-            millivolts: None,
+        let fits = |channel: &&Channel| {
+            (channel.chip == chip || channel.folder.ends_with(&format!("/{chip}")))
+                && label.is_none_or(|label| channel.label.as_deref() == Some(label))
         };
-        let has_both = ["in", "curr"].iter().all(|kind| hwmon.number(kind).is_ok());
-        if !has_power && !has_both {
-            return Err(missing(format!(
-                "chip {chip:?} tells neither power nor voltage and current on channel {channel}"
-            )));
+        let fitting: Vec<&Channel> = all.iter().filter(fits).collect();
+        match fitting.as_slice() {
+            [] => Err(missing(format!("there is no hwmon:{wanted}: this machine has {}", known()))),
+            [one] => Self::of(root, one, format!("hwmon:{chip}")),
+            several => {
+                let names: Vec<String> =
+                    several.iter().map(|channel| format!("{} in {}", name(channel), channel.folder)).collect();
+                Err(Failure::bad_input(
+                    "AmbiguousMeter",
+                    format!(
+                        "hwmon:{wanted} could be {}: name one as hwmon:CHIP/LABEL, or by the folder's name, as in hwmon:hwmon3",
+                        names.join(", ")
+                    ),
+                ))
+            }
         }
-        Ok(hwmon)
     }
 
-    fn number(&self, kind: &str) -> Result<i64, Failure> {
-        let path = format!("{}/{kind}{}_input", self.folder, self.channel);
-        let text = self.root.read(&path).ok_or_else(|| failed(format!("{} cannot be read any more", self.name())))?;
-        text.parse().map_err(|_| failed(format!("{} told {text:?} for {kind}, which is no integer", self.name())))
+    /// A channel under a name for the record.
+    pub fn of(root: &Root, channel: &Channel, name: String) -> Result<Self, Failure> {
+        let Channel { folder, chip: _, index, label, power } = channel;
+        let mut meter = Self {
+            root: root.clone(),
+            name,
+            scope: label.clone().unwrap_or_else(|| format!("channel {index}")),
+            power: power.clone(),
+            voltage: format!("{folder}/in{index}_input"),
+            current: format!("{folder}/curr{index}_input"),
+            millivolts: None,
+        };
+        // A chip that tells all three can be checked against itself: a power in another unit shows at once.
+        let told = meter.watts()?;
+        if meter.power.is_some() && root.exists(&meter.voltage) && root.exists(&meter.current) {
+            let product = meter.product()?;
+            if told.max(product) > 0.05 && (told > 10.0 * product || product > 10.0 * told) {
+                return Err(super::failed(format!(
+                    "{} says {told} W, and {} times {} says {product} W: one of them is in another unit",
+                    meter.power.as_deref().unwrap_or_default(),
+                    meter.voltage,
+                    meter.current
+                )));
+            }
+        }
+        Ok(meter)
+    }
+
+    fn product(&self) -> Result<f64, Failure> {
+        let (millivolts, milliamperes) = (number(&self.root, &self.voltage)?, number(&self.root, &self.current)?);
+        let told = format!("{} holds {millivolts} and {} holds {milliamperes}", self.voltage, self.current);
+        plausible(millivolts as f64 * milliamperes as f64 / 1e6, &told)
+    }
+
+    fn watts(&mut self) -> Result<f64, Failure> {
+        if self.root.exists(&self.voltage) {
+            self.millivolts = u64::try_from(number(&self.root, &self.voltage)?).ok();
+        }
+        let Some(path) = &self.power else { return self.product() };
+        let microwatts = number(&self.root, path)?;
+        plausible(microwatts as f64 / 1e6, &format!("{path} holds {microwatts}"))
     }
 }
 
 impl Meter for Hwmon {
     fn name(&self) -> String {
-        format!("hwmon:{}", self.chip)
+        self.name.clone()
     }
 
     fn scope(&self) -> String {
-        self.label.clone().unwrap_or_else(|| format!("channel {}", self.channel))
+        self.scope.clone()
     }
 
     fn period(&self) -> u64 {
@@ -82,77 +154,10 @@ impl Meter for Hwmon {
     }
 
     fn read(&mut self, now: u64) -> Result<Vec<Reading>, Failure> {
-        self.millivolts = self.number("in").ok().and_then(|voltage| u64::try_from(voltage).ok());
-        let watts = if self.has_power {
-            self.number("power")? as f64 / 1e6
-        } else {
-            self.number("in")? as f64 * self.number("curr")? as f64 / 1e6
-        };
-        // A board of this kind draws milliwatts to hundreds of watts; anything else is a wrong unit.
-        if !(0.0..=10_000.0).contains(&watts) {
-            return Err(failed(format!(
-                "{} told {watts} W, which cannot be: check the shunt and the units",
-                self.name()
-            )));
-        }
-        Ok(vec![Reading { nanoseconds: now, watts }])
+        Ok(vec![Reading { nanoseconds: now, value: self.watts()? }])
     }
 
     fn millivolts(&self) -> Option<u64> {
         self.millivolts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join("sys/class/hwmon").join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path());
-        (folder, root)
-    }
-
-    #[test]
-    fn an_ina226_tells_microwatts() {
-        let (folder, root) = tree(&[
-            ("hwmon0/name", "cpu_thermal\n"),
-            ("hwmon1/name", "ina226\n"),
-            ("hwmon1/power1_input", "2500000\n"),
-            ("hwmon1/in1_input", "5020\n"),
-        ]);
-        let mut meter = Hwmon::open(&root, "ina226").unwrap();
-        assert_eq!(meter.read(7).unwrap(), [Reading { nanoseconds: 7, watts: 2.5 }]);
-        assert_eq!(meter.millivolts(), Some(5020));
-        let power = folder.path().join("sys/class/hwmon/hwmon1/power1_input");
-        for nonsense in ["2.5 W", "-3000000", "99999999999999"] {
-            std::fs::write(&power, nonsense).unwrap();
-            assert_eq!(meter.read(8).unwrap_err().reason, "MeterFailed", "{nonsense}");
-        }
-        std::fs::remove_file(&power).unwrap();
-        assert!(meter.read(9).unwrap_err().message.contains("any more"));
-        assert!(Hwmon::open(&root, "ina219").err().unwrap().message.contains("ina226"));
-    }
-
-    #[test]
-    fn an_ina3221_has_named_channels() {
-        let (_folder, root) = tree(&[
-            ("hwmon3/name", "ina3221"),
-            ("hwmon3/in1_label", "VDD_IN"),
-            ("hwmon3/in1_input", "5000"),
-            ("hwmon3/curr1_input", "1200"),
-            ("hwmon3/in2_label", "VDD_CPU_GPU_CV"),
-            ("hwmon3/in2_input", "5000"),
-            ("hwmon3/curr2_input", "300"),
-        ]);
-        let mut total = Hwmon::open(&root, "ina3221/VDD_IN").unwrap();
-        assert_eq!(total.read(1).unwrap()[0].watts, 6.0);
-        assert_eq!(total.scope(), "VDD_IN");
-        assert!(Hwmon::open(&root, "ina3221/VDD_SOC").err().unwrap().message.contains("VDD_CPU_GPU_CV"));
     }
 }

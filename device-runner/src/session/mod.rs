@@ -7,28 +7,33 @@ mod subject;
 mod latency;
 mod compare;
 mod energy;
+mod scenario;
 mod assemble;
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use edgeyard_job::Progress;
 use edgeyard_job::spec::{Backend, Fidelity};
+use edgeyard_measure::series;
 use edgeyard_record::{PhaseSpan, Record};
 
 use crate::clock;
 use crate::error::Failure;
 use crate::lane::Watch;
 use crate::lane::protocol::EngineSpec;
-use crate::machine::monitor::Monitor;
+use crate::machine::cooling::{self, CoolDown};
+use crate::machine::monitor::{Monitor, Seen};
+use crate::machine::throttle::{self, Throttle};
 use crate::machine::{self, Root, settings};
-use crate::meter;
-use crate::plan::{Plan, Timing, Variant};
+use crate::plan::{Plan, Variant};
 use crate::progress::Observer;
 use crate::runtime::{self, FIRMWARE_VARIABLE, LITERT_VARIABLE, ORT_VARIABLE, QEMU_VARIABLE};
 use crate::tensor::TensorInfo;
-use energy::Metering;
-use subject::Subject;
+use crate::timing::Timing;
+use crate::validity;
+use energy::{Metered, Metering};
+use subject::{Cause, Subject};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -91,6 +96,16 @@ impl Context<'_> {
     }
 }
 
+/// What was seen of the machine, and what the meter told, while latencies were measured.
+struct Round {
+    seen: Seen,
+    /// What the meter told, or why there is none.
+    metered: Result<Metered, String>,
+    /// Before and after.
+    throttle: (Throttle, Throttle),
+    cooled: Option<CoolDown>,
+}
+
 /// Measures all variants of a plan.
 ///
 /// # Errors
@@ -99,7 +114,7 @@ impl Context<'_> {
 pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcome, Failure> {
     let started = SystemTime::now();
     let root = Root::default();
-    let timing = Timing::of(plan.profile);
+    let timing = Timing::of(&plan.workload, plan.data.as_ref().map(|data| data.x.count() as u64))?;
     let counts_instructions = matches!(plan.backend, Backend::CortexM { .. });
     let clock_is_emulated =
         plan.device.fidelity == Fidelity::Emulated || counts_instructions || machine::emulated_on(&root).is_some();
@@ -122,44 +137,101 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     let clock_overhead = clock::overhead();
     context.phase("Preflight", None, 0);
 
-    // A meter that is not there fails the run before any variant is loaded.
-    if let Some(name) = &plan.meter {
-        meter::open(name, &context.root)?;
-    }
+    // A meter that is needed and not there fails the run before any variant is loaded.
+    let mut meter = Metering::open(plan, clock_is_emulated, &context.root)?;
     let mut subjects: Vec<Subject> = plan.variants.iter().map(Subject::new).collect();
     for subject in &mut subjects {
         let engine = engine_for(plan, subject.variant);
         subject.prepare(&mut context, engine, &timing)?;
     }
-    let (mut seen, mut metered) = (None, None);
+    let mut round = None;
     if counts_instructions {
         for subject in &mut subjects {
             subject.count_instructions(&mut context)?;
         }
     } else if !clock_is_emulated {
-        for subject in &mut subjects {
-            subject.warm_up(&mut context, &timing)?;
+        let mut found = measure(&mut context, &mut subjects, &timing, &mut meter)?;
+        if let Some(cause) = moved(&subjects)
+            && context.watch.leaves(Duration::from_nanos(context.now()))
+        {
+            // All of them once more: what is compared has to take turns.
+            tracing::info!(reason = cause.reason, variant = cause.label, "a series moved: measuring once more");
+            for subject in &mut subjects {
+                let engine = engine_for(plan, subject.variant);
+                subject.start_again(&mut context, engine, &timing, &cause)?;
+            }
+            found = measure(&mut context, &mut subjects, &timing, &mut meter)?;
         }
-        let monitor = Monitor::start(context.root.clone());
-        let meter = Metering::start(&mut context, &timing)?;
-        measure(&mut context, &mut subjects, &timing)?;
-        metered = meter.map(|meter| meter.finish(&mut context, &timing)).transpose()?;
-        seen = Some(monitor.finish());
+        for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
+            if let Ok(metered) = &found.metered {
+                metered.demand(plan.energy, &subject.variant.label(), &subject.series.windows)?;
+            }
+        }
+        round = Some(found);
     }
     for subject in &mut subjects {
         subject.infer_all(&mut context)?;
         subject.finish(&mut context)?;
     }
     context.step("Analyse", "", 1);
-    let found = assemble::Found { started, fingerprint, clock_overhead, seen, metered };
+    let found = assemble::Found { started, fingerprint, clock_overhead, timing, round };
     assemble::outcome(context, subjects, found)
 }
 
+/// Warms up and measures all variants once.
+fn measure(
+    context: &mut Context,
+    subjects: &mut [Subject],
+    timing: &Timing,
+    meter: &mut Result<Metering, String>,
+) -> Result<Round, Failure> {
+    let cooled = cool_down(context)?;
+    for subject in subjects.iter_mut() {
+        subject.warm_up(context, timing)?;
+    }
+    for subject in subjects.iter_mut() {
+        subject.search_rate(context, timing)?;
+    }
+    let before = throttle::read(&context.root);
+    let monitor = Monitor::start(context.root.clone());
+    if let Ok(meter) = meter {
+        meter.start(context, timing)?;
+    }
+    take_turns(context, subjects, timing)?;
+    let metered = match meter {
+        Ok(meter) => Ok(meter.finish(context, timing)?),
+        Err(why) => Err(why.clone()),
+    };
+    let seen = monitor.finish();
+    Ok(Round { seen, metered, throttle: (before, throttle::read(&context.root)), cooled })
+}
+
+/// Waits until the machine is as cool as the plan asks.
+fn cool_down(context: &mut Context) -> Result<Option<CoolDown>, Failure> {
+    let Some(target) = context.plan.cool_down_millidegrees else { return Ok(None) };
+    context.step("CoolDown", "", 0);
+    let start = context.now();
+    let watch = context.watch;
+    let root = context.root.clone();
+    let cooled = cooling::wait(
+        target,
+        cooling::MOST,
+        || cooling::hottest(&root),
+        |pause| {
+            watch.check()?;
+            std::thread::sleep(pause);
+            Ok::<_, Failure>(())
+        },
+    )?;
+    context.phase("CoolDown", None, start);
+    Ok(Some(cooled))
+}
+
 /// Lets the variants take turns: A B A B, so that drift meets all of them alike.
-fn measure(context: &mut Context, subjects: &mut [Subject], timing: &Timing) -> Result<(), Failure> {
+fn take_turns(context: &mut Context, subjects: &mut [Subject], timing: &Timing) -> Result<(), Failure> {
     for _ in 0..timing.windows {
         for subject in subjects.iter_mut() {
-            subject.window(context, timing, timing.measure / timing.windows, 1)?;
+            subject.window(context, timing, 1)?;
         }
     }
     // Slow models have not inferred often enough yet: more turns, as long as the cap allows.
@@ -168,13 +240,21 @@ fn measure(context: &mut Context, subjects: &mut [Subject], timing: &Timing) -> 
         for subject in subjects.iter_mut() {
             if subject.needs_more(timing) {
                 missing = true;
-                subject.window(context, timing, timing.measure / timing.windows, 0)?;
+                subject.window(context, timing, 0)?;
             }
         }
         if !missing {
             return Ok(());
         }
     }
+}
+
+/// The first series that moved while it was measured, and how.
+fn moved(subjects: &[Subject]) -> Option<Cause> {
+    subjects.iter().filter(|subject| subject.failure.is_none()).find_map(|subject| {
+        let reason = validity::name_of(series::movement(&subject.series.durations()))?;
+        Some(Cause { reason: reason.into(), label: subject.variant.label() })
+    })
 }
 
 /// What runs a variant.

@@ -1,19 +1,21 @@
 //! One variant on its way through a run: its lane, and what has been found so far.
 
-use std::time::Duration;
-
-use edgeyard_measure::Sample;
+use edgeyard_measure::server::{self, Found, Trial};
+use edgeyard_measure::{Sample, schedule};
 use edgeyard_record::Window;
 
 use super::Context;
 use crate::accuracy::{self, Score};
 use crate::error::{Class, Failure};
 use crate::lane::Lane;
-use crate::lane::protocol::{Disturbance, EngineSpec, Load, McuMemory, Measure, Reply, Request, WarmUp, WarmedUp};
+use crate::lane::protocol::{
+    Disturbance, EngineSpec, Load, McuMemory, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp,
+};
 use crate::machine::cgroup;
-use crate::plan::{MOST_SAMPLES, Timing, Variant};
+use crate::plan::Variant;
 use crate::runtime::{self, ModelInfo};
 use crate::tensor::{Fit, Generator, generate};
+use crate::timing::Timing;
 
 /// Samples that are sent to a lane at once.
 pub const CHUNK: usize = 500;
@@ -23,6 +25,8 @@ const KEPT_INPUTS: usize = 16;
 const COUNTED_INPUTS: usize = 3;
 /// Inferences before the first sample of a window, because another variant had its turn and the caches.
 const REWARM: u64 = 5;
+/// A search for a rate goes down to this share of the runtime's rate without a pause.
+const LOWEST_SHARE: f64 = 32.0;
 
 /// One variant.
 pub struct Subject<'a> {
@@ -32,15 +36,64 @@ pub struct Subject<'a> {
     pub info: Option<ModelInfo>,
     pub load_nanoseconds: Option<u64>,
     pub first_nanoseconds: Option<u64>,
+    /// What was measured.
+    pub series: Series,
+    /// What was measured before, and is not used.
+    pub set_aside: Option<(Cause, Series)>,
+    /// `Server`: the rate that queries come at, and how it was found.
+    pub search: Option<Search>,
+    /// Samples that one inference takes.
+    pub batch: u64,
+    pub counted: Option<CountedInstructions>,
+    pub outputs: Option<Inferred>,
+    pub score: Option<Score>,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// A series of timed queries, warm-up apart.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
     pub warmed_up: Option<WarmedUp>,
     pub samples: Vec<Sample>,
     pub windows: Vec<Window>,
     pub disturbance: Disturbance,
     pub throttled_periods: Option<u64>,
-    pub counted: Option<CountedInstructions>,
-    pub outputs: Option<Inferred>,
-    pub score: Option<Score>,
-    pub peak_memory_bytes: Option<u64>,
+    pub clock_jumped: bool,
+    pub sample_every: u64,
+}
+
+impl Series {
+    /// Queries, timed or not.
+    pub fn count(&self) -> u64 {
+        self.windows.iter().map(|window| window.count).sum()
+    }
+
+    /// Time of all windows.
+    pub fn nanoseconds(&self) -> u64 {
+        self.windows.iter().map(|window| window.end_nanoseconds.saturating_sub(window.start_nanoseconds)).sum()
+    }
+
+    pub fn durations(&self) -> Vec<u64> {
+        self.samples.iter().map(|sample| sample.duration).collect()
+    }
+}
+
+/// Why series were measured once more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// How a series moved.
+    pub reason: String,
+    /// Whose.
+    pub label: String,
+}
+
+/// How the rate of a Server run was found.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// What the search came to.
+    pub found: Found,
+    /// The rate that is measured at: the highest that passed, or the lowest that was tried.
+    pub rate: f64,
 }
 
 /// Exact instructions.
@@ -67,11 +120,10 @@ impl<'a> Subject<'a> {
             info: None,
             load_nanoseconds: None,
             first_nanoseconds: None,
-            warmed_up: None,
-            samples: Vec::new(),
-            windows: Vec::new(),
-            disturbance: Disturbance::default(),
-            throttled_periods: None,
+            series: Series::default(),
+            set_aside: None,
+            search: None,
+            batch: 1,
             counted: None,
             outputs: None,
             score: None,
@@ -123,17 +175,18 @@ impl<'a> Subject<'a> {
             check_flash(context, this.variant.size_bytes)?;
             drop(model);
             this.lane = Some(Lane::start()?);
-            let windows = u64::from(timing.windows);
             let load = Load {
                 model: this.variant.path.clone(),
                 engine,
                 epoch: context.epoch,
-                window_samples: if context.clock_is_emulated { 0 } else { (MOST_SAMPLES / windows) as usize },
+                window_samples: if context.clock_is_emulated { 0 } else { timing.room() as usize },
             };
             let (reply, _) = this.ask(context, &Request::Load(Box::new(load)), &[])?;
             let Reply::Loaded { info, nanoseconds } = reply else { return Err(strange(&reply)) };
-            this.load_nanoseconds = Some(nanoseconds);
+            // Of the first process: a later one finds files and pages where the first left them.
+            this.load_nanoseconds.get_or_insert(nanoseconds);
             this.info = Some(info);
+            this.check_answers(context)?;
             context.phase("Load", Some(label.clone()), start);
 
             let start = context.now();
@@ -141,7 +194,7 @@ impl<'a> Subject<'a> {
             let first = inputs.first().cloned().unwrap_or_default();
             let (reply, _) = this.ask(context, &Request::Infer { count: 1 }, &first)?;
             let Reply::Inferred { first_nanoseconds } = reply else { return Err(strange(&reply)) };
-            this.first_nanoseconds = Some(first_nanoseconds);
+            this.first_nanoseconds.get_or_insert(first_nanoseconds);
             this.ask(context, &Request::Keep { count: inputs.len() }, &inputs.concat())?;
             context.phase("FirstInference", Some(label.clone()), start);
             context.step("Load", &label, 1);
@@ -149,10 +202,21 @@ impl<'a> Subject<'a> {
         })
     }
 
+    /// Refuses right answers that the model cannot give, before anything is measured.
+    fn check_answers(&mut self, context: &Context) -> Result<(), Failure> {
+        let Some(data) = &context.plan.data else { return Ok(()) };
+        let fit = self.fit(context)?;
+        self.batch = fit.batch as u64;
+        match (&data.scoring, &self.info) {
+            (Some(scoring), Some(info)) => accuracy::check(scoring, &info.outputs, fit.batch),
+            _ => Ok(()),
+        }
+    }
+
     /// Inputs to measure with: samples chosen by the seed, or numbers made from it.
     fn inputs(&self, context: &Context, count: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let info = self.info.as_ref().expect("the model is loaded before it is fed");
-        let mut generator = Generator::new(context.plan.seed);
+        let mut generator = Generator::new(context.plan.workload.seed);
         let Some(data) = &context.plan.data else {
             return Ok((0..count).map(|_| generate(&info.inputs, &mut generator)).collect());
         };
@@ -194,76 +258,156 @@ impl<'a> Subject<'a> {
             let start = context.now();
             let (reply, _) = this.ask(context, &Request::WarmUp(plan), &[])?;
             let Reply::WarmedUp(warmed_up) = reply else { return Err(strange(&reply)) };
-            this.warmed_up = Some(warmed_up);
+            this.series.warmed_up = Some(warmed_up);
             context.phase("WarmUp", Some(label.clone()), start);
             context.step("WarmUp", &label, 1);
             Ok(())
         })
     }
 
-    /// Whether inferences are missing that the cap leaves time for.
+    /// Finds the highest rate that keeps the bound.
+    pub fn search_rate(&mut self, context: &mut Context, timing: &Timing) -> Result<(), Failure> {
+        let Some(bound) = context.plan.workload.latency_bound_nanoseconds else { return Ok(()) };
+        self.attempt(context, |this, context| {
+            let label = this.variant.label();
+            context.step("Search", &label, 0);
+            let start = context.now();
+            let (queries, precision) = timing.trial;
+            let service = this.series.warmed_up.map_or(0, |warmed_up| warmed_up.median_nanoseconds).max(1);
+            let seed = context.plan.workload.seed;
+            let mut known: Vec<Trial> = Vec::new();
+            let mut probe = |rate: f64| -> Result<Trial, Failure> {
+                if let Some(trial) = known.iter().find(|trial| trial.rate == rate) {
+                    return Ok(*trial);
+                }
+                let arrivals = schedule::poisson(rate, queries as usize, seed);
+                let (_, payload) =
+                    this.ask(context, &Request::Serve(Serve { rewarm_count: REWARM }), &bytes(&arrivals))?;
+                let latencies: Vec<u64> = samples(&payload).iter().map(|sample| sample.duration).collect();
+                let trial = Trial::judge(rate, &latencies, bound, timing.percentile());
+                known.push(trial);
+                Ok(trial)
+            };
+            // From the rate of the runtime without a pause downwards: low rates take long.
+            let most = 1e9 / service as f64;
+            let mut low = most;
+            let mut lowest_passed = probe(low)?.passed;
+            while !lowest_passed && low > most / LOWEST_SHARE {
+                low /= 2.0;
+                lowest_passed = probe(low)?.passed;
+            }
+            let high = (2.0 * low).min(most);
+            let mut found = if !lowest_passed {
+                Found { rate: None, at_limit: false, trials: Vec::new() }
+            } else if low < high {
+                server::highest_rate(low, high, precision, probe)?
+            } else {
+                Found { rate: Some(most), at_limit: true, trials: Vec::new() }
+            };
+            found.trials = known;
+            this.search = Some(Search { rate: found.rate.unwrap_or(low), found });
+            context.phase("Search", Some(label), start);
+            Ok(())
+        })
+    }
+
+    /// Whether queries are missing that the cap leaves time for.
     pub fn needs_more(&self, timing: &Timing) -> bool {
-        let measured: u64 = self.windows.iter().map(|window| window.end_nanoseconds - window.start_nanoseconds).sum();
         self.failure.is_none()
-            && (self.samples.len() as u64) < timing.minimum_count
-            && measured < timing.cap.as_nanos() as u64
+            && !timing.exactly
+            && self.series.count() < timing.minimum_count
+            && u128::from(self.series.nanoseconds()) < timing.cap.as_nanos()
     }
 
     /// One turn.
-    pub fn window(
-        &mut self,
-        context: &mut Context,
-        timing: &Timing,
-        length: Duration,
-        advance: u64,
-    ) -> Result<(), Failure> {
-        let request = Request::Measure(Measure {
-            rewarm_count: REWARM.min(self.warmed_up.map_or(0, |warmed_up| warmed_up.count)),
-            nanoseconds: length.as_nanos() as u64,
-            minimum_count: 1,
-            maximum_count: MOST_SAMPLES / u64::from(timing.windows),
-        });
+    pub fn window(&mut self, context: &mut Context, timing: &Timing, advance: u64) -> Result<(), Failure> {
+        let warmed_up = self.series.warmed_up;
+        let rewarm_count = REWARM.min(warmed_up.map_or(0, |warmed_up| warmed_up.count));
+        let nanoseconds = timing.window().as_nanos() as u64;
+        let inferences_per_query = timing.inferences_per_query(context.plan.workload.scenario);
+        let query = warmed_up.map_or(1, |warmed_up| warmed_up.median_nanoseconds).max(1) * inferences_per_query;
+        // A quarter more than expected, for the warm-up's median may be above what follows.
+        let sample_every = (nanoseconds / query * 5 / 4).div_ceil(timing.room()).max(1);
+        let (request, payload) = match &self.search {
+            Some(Search { rate, .. }) => {
+                let turn = self.series.windows.len() as u64 + 1;
+                let queries = (rate * nanoseconds as f64 / 1e9).ceil().clamp(1.0, timing.room() as f64);
+                let seed = context.plan.workload.seed.wrapping_add(turn);
+                let arrivals = schedule::poisson(*rate, queries as usize, seed);
+                (Request::Serve(Serve { rewarm_count }), bytes(&arrivals))
+            }
+            None => {
+                let plan = Measure {
+                    rewarm_count,
+                    nanoseconds,
+                    minimum_count: timing.window_queries,
+                    inferences_per_query,
+                    sample_every,
+                    room: timing.room(),
+                };
+                (Request::Measure(plan), Vec::new())
+            }
+        };
+        self.series.sample_every = if self.search.is_some() { 1 } else { sample_every };
         self.attempt(context, |this, context| {
             let label = this.variant.label();
             context.step("Measure", &label, 0);
             let throttled = cgroup::throttling(&context.root);
             let start = context.now();
-            let (reply, payload) = this.ask(context, &request, &[])?;
-            let Reply::Measured { disturbance } = reply else { return Err(strange(&reply)) };
+            let (reply, payload) = this.ask(context, &request, &payload)?;
+            let Reply::Measured { span, disturbance } = reply else { return Err(strange(&reply)) };
             context.phase("Measure", Some(label.clone()), start);
             if let (Some(before), Some(after)) = (throttled, cgroup::throttling(&context.root)) {
-                *this.throttled_periods.get_or_insert(0) += after.periods.saturating_sub(before.periods);
+                *this.series.throttled_periods.get_or_insert(0) += after.periods.saturating_sub(before.periods);
             }
-            this.take(&payload, disturbance)?;
+            this.take(span, &payload, disturbance)?;
             context.step("Measure", &label, advance);
             Ok(())
         })
     }
 
-    fn take(&mut self, payload: &[u8], disturbance: Disturbance) -> Result<(), Failure> {
-        let numbers: Vec<u64> = payload
-            .chunks_exact(8)
-            .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("pieces have eight bytes")))
-            .collect();
-        let new: Vec<Sample> =
-            numbers.chunks_exact(2).map(|pair| Sample { start: pair[0], duration: pair[1] }).collect();
-        let (Some(first), Some(last)) = (new.first(), new.last()) else {
+    fn take(&mut self, span: Span, payload: &[u8], disturbance: Disturbance) -> Result<(), Failure> {
+        let new = samples(payload);
+        if new.is_empty() {
             return Err(Failure::infrastructure("LaneProtocol", "a window without samples"));
-        };
+        }
         let mut durations: Vec<u64> = new.iter().map(|sample| sample.duration).collect();
         durations.sort_unstable();
-        self.windows.push(Window {
-            start_nanoseconds: first.start,
-            end_nanoseconds: last.start + last.duration,
-            count: new.len() as u64,
+        let Series { samples, windows, disturbance: sum, clock_jumped, .. } = &mut self.series;
+        windows.push(Window {
+            start_nanoseconds: span.start,
+            end_nanoseconds: span.end,
+            count: span.count,
             median_nanoseconds: edgeyard_measure::pick(&durations, 0.5).unwrap_or_default(),
         });
-        self.samples.extend(new);
-        self.disturbance.involuntary_switches += disturbance.involuntary_switches;
-        self.disturbance.voluntary_switches += disturbance.voluntary_switches;
-        self.disturbance.minor_faults += disturbance.minor_faults;
-        self.disturbance.major_faults += disturbance.major_faults;
+        samples.extend(new);
+        *clock_jumped |= span.clock_jumped;
+        sum.involuntary_switches += disturbance.involuntary_switches;
+        sum.voluntary_switches += disturbance.voluntary_switches;
+        sum.minor_faults += disturbance.minor_faults;
+        sum.major_faults += disturbance.major_faults;
+        if let Some(waited) = disturbance.waited_nanoseconds {
+            *sum.waited_nanoseconds.get_or_insert(0) += waited;
+        }
         Ok(())
+    }
+
+    /// Puts aside what was measured, and begins anew in a fresh process.
+    pub fn start_again(
+        &mut self,
+        context: &mut Context,
+        engine: Result<EngineSpec, Failure>,
+        timing: &Timing,
+        cause: &Cause,
+    ) -> Result<(), Failure> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        if let Some(lane) = self.lane.take() {
+            lane.finish();
+        }
+        self.set_aside = Some((cause.clone(), std::mem::take(&mut self.series)));
+        self.prepare(context, engine, timing)
     }
 
     /// Counts instructions, twice on each input: an emulator that does not repeat itself counts nothing.
@@ -338,10 +482,16 @@ impl<'a> Subject<'a> {
                     "the model's outputs do not have the shape that the model declares: give it fixed shapes",
                 ));
             }
-            if let Some(scoring) = &data.scoring {
-                this.score = Some(accuracy::score(scoring, &bytes, infos, fit.batch)?);
-            }
             let has_nan = accuracy::has_nan(&bytes, infos);
+            if let Some(scoring) = &data.scoring {
+                let seed = context.plan.workload.seed;
+                this.score = match accuracy::score(scoring, &bytes, infos, fit.batch, seed) {
+                    Ok(score) => Some(score),
+                    // The outputs make the variant invalid; its latencies are kept all the same.
+                    Err(_) if has_nan => None,
+                    Err(failure) => return Err(failure),
+                };
+            }
             this.outputs = Some(Inferred { bytes, batch: fit.batch, count, has_nan });
             context.phase("Accuracy", Some(label), start);
             Ok(())
@@ -360,6 +510,16 @@ impl<'a> Subject<'a> {
             Ok(())
         })
     }
+}
+
+fn bytes(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Pairs of start and duration.
+fn samples(payload: &[u8]) -> Vec<Sample> {
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("halves have eight bytes"));
+    payload.chunks_exact(16).map(|pair| Sample { start: number(&pair[..8]), duration: number(&pair[8..]) }).collect()
 }
 
 fn strange(reply: &Reply) -> Failure {

@@ -85,10 +85,11 @@ pub fn fail(arguments: &[&str], code: i32, reason: &str, text: &str) {
 pub fn record(folder: &Path) -> Record {
     let bytes = std::fs::read(folder.join("record.json")).unwrap();
     let document: Value = serde_json::from_slice(&bytes).unwrap();
-    let schema = serde_json::to_value(schemars::schema_for!(Record)).unwrap();
+    let schema = serde_json::to_value(edgeyard_record::json_schema()).unwrap();
     assert_eq!(schema::violations(&schema, &document), Vec::<String>::new());
     let record: Record = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(record.nulls_without_reason(), Vec::<String>::new());
+    assert_eq!(record.stale_reasons(), Vec::<String>::new());
     assert_eq!(record.seal().unwrap().0, bytes, "the record is not canonical");
     record
 }

@@ -45,6 +45,13 @@ pub struct TooFewQueries {
     pub needed: u64,
 }
 
+/// Whether `n` queries, of which `over` were above a latency bound, show that the percentile (0 to 1, exclusive) keeps the
+/// bound: LoadGen's rule for Server runs, n ≥ h + t with t = `over`.
+pub fn keeps_bound(percentile: f64, n: u64, over: u64) -> bool {
+    // Binomial probabilities of k ≥ n are 1, so that no query, or none but slow ones, keep nothing.
+    holds(n, over, percentile)
+}
+
 /// P(at most `t` of `n` queries are slow) ≤ 1 - c.
 fn holds(n: u64, t: u64, percentile: f64) -> bool {
     binomial_cdf(t as i64, n, 1.0 - percentile) < 1.0 - CONFIDENCE
@@ -115,17 +122,63 @@ mod tests {
         assert_eq!((least.discarded, least.index()), (0, 661));
     }
 
-    /// LoadGen's own formulation, without any cleverness.
+    /// LoadGen's own loop: for t = 1, 2, … the least h, until h + t is above n. P(Bin(h + t, q) ≤ t) is carried along from
+    /// one h or t to the next by the two recurrences of the binomial distribution, so no function of ours is used.
     fn brute_force(percentile: f64, n: u64) -> Option<u64> {
-        let least = |t: u64| (1..=n).find(|h| beta_regularized(percentile, *h as f64, t as f64 + 1.0) <= 0.01);
-        (1..n).take_while(|t| least(*t).is_some_and(|h| h + t <= n)).last().map(|t| t - 1)
+        let q = 1.0 - percentile;
+        // Of m = h + t trials: P(≤ t) and P(= t).
+        let (mut m, mut t) = (1.0_f64, 0.0_f64);
+        let (mut below, mut at) = (percentile, percentile);
+        let mut found = None;
+        loop {
+            t += 1.0;
+            at *= (m - t + 1.0) / t * q / percentile;
+            below += at;
+            while below > 0.01 {
+                below -= q * at;
+                at *= (m + 1.0) / (m + 1.0 - t) * percentile;
+                m += 1.0;
+            }
+            if m > n as f64 {
+                return found;
+            }
+            found = Some(t as u64 - 1);
+        }
+    }
+
+    #[test]
+    fn brute_force_agrees_on_ten_thousand_inputs() {
+        let mut random = crate::random::Random::new(20);
+        let mut told = 0;
+        for _ in 0..10_000 {
+            // Products of more factors than these would underflow.
+            let (least, most) = if random.unit() < 0.5 { (0.9, 6000.0_f64) } else { (0.5, 900.0) };
+            let percentile = least + (0.9995 - least) * random.unit();
+            let n = (most.ln() * random.unit()).exp() as u64 + 1;
+            let fast = early_stopping(percentile, n).ok().map(|found| found.discarded);
+            told += usize::from(fast.is_some());
+            assert_eq!(fast, brute_force(percentile, n), "n {n} percentile {percentile}");
+        }
+        assert!(told > 3000, "only {told} had queries enough");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+        /// The definition, with the incomplete beta function: the least h with I_p(h, t + 1) ≤ 0.01.
         #[test]
-        fn agrees_with_brute_force(n in 2_u64..400, percentile in 0.5_f64..0.98) {
-            prop_assert_eq!(early_stopping(percentile, n).ok().map(|found| found.discarded), brute_force(percentile, n));
+        fn the_definition_agrees(n in 2_u64..400, percentile in 0.5_f64..0.98) {
+            let least = |t: u64| (1..=n).find(|h| beta_regularized(percentile, *h as f64, t as f64 + 1.0) <= 0.01);
+            let wanted = (1..n).take_while(|t| least(*t).is_some_and(|h| h + t <= n)).last().map(|t| t - 1);
+            prop_assert_eq!(early_stopping(percentile, n).ok().map(|found| found.discarded), wanted);
         }
+    }
+
+    #[test]
+    fn a_bound_is_kept_as_loadgen_judges_it() {
+        // Without a slow query ln 0.01 / ln 0.99 = 458.2 are needed.
+        assert!(keeps_bound(0.99, 459, 0) && !keeps_bound(0.99, 458, 0));
+        assert!(keeps_bound(0.99, 662, 1) && !keeps_bound(0.99, 661, 1));
+        assert!(keeps_bound(0.9, 944_092, 93_731) && !keeps_bound(0.9, 944_092, 93_732));
+        assert!(!keeps_bound(0.9, 0, 0) && !keeps_bound(0.9, 100, 100));
     }
 }

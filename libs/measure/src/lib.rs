@@ -11,9 +11,13 @@ pub mod interval;
 pub mod percentile;
 pub mod random;
 pub mod samples;
+pub mod scenario;
 pub mod schedule;
+pub mod server;
 pub mod series;
 pub mod special;
+pub mod steady;
+pub mod verdict;
 
 pub use early_stopping::{EarlyStopping, TooFewQueries, early_stopping, minimum_queries};
 pub use interval::{Interval, order_statistic, wilson};

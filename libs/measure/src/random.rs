@@ -34,9 +34,9 @@ impl Random {
         -(1.0 - self.unit()).ln()
     }
 
-    /// The next number of the standard normal distribution.
+    /// The next number of the standard normal distribution (Box and Muller 1958).
     pub fn normal(&mut self) -> f64 {
-        crate::special::normal_quantile((self.unit() + f64::EPSILON).min(1.0 - f64::EPSILON))
+        (2.0 * self.exponential()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
     }
 }
 

@@ -33,12 +33,15 @@ pub enum SamplesError {
     /// Not zlib, or cut off.
     #[error("the samples cannot be decompressed")]
     Zlib(#[from] std::io::Error),
+    /// More than any run makes.
+    #[error("the samples unpack to more than {LARGEST} bytes")]
+    TooLarge,
     /// The numbers make no series.
     #[error("the samples break off or overflow")]
     Malformed,
 }
 
-/// Packs samples that are in the order of their starts and do not overlap.
+/// Packs samples. Those that follow on one another without overlapping take least room; all others come back the same too.
 pub fn pack(samples: &[Sample]) -> Vec<u8> {
     let mut numbers = Vec::with_capacity(samples.len() * 4);
     let (mut end, mut last) = (0_u64, 0_u64);
@@ -59,7 +62,11 @@ pub fn pack(samples: &[Sample]) -> Vec<u8> {
 /// [`SamplesError`].
 pub fn unpack(packed: &[u8]) -> Result<Vec<Sample>, SamplesError> {
     let mut numbers = Vec::new();
-    flate2::read::ZlibDecoder::new(packed).take(LARGEST).read_to_end(&mut numbers)?;
+    flate2::read::ZlibDecoder::new(packed).take(LARGEST + 1).read_to_end(&mut numbers)?;
+    // Whoever stopped here would lose samples and not say so.
+    if numbers.len() as u64 > LARGEST {
+        return Err(SamplesError::TooLarge);
+    }
     let mut rest = numbers.as_slice();
     let mut samples = Vec::new();
     let (mut end, mut last) = (0_u64, 0_u64);

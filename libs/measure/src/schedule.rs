@@ -1,9 +1,10 @@
-//! When queries are issued, as LoadGen's Server scenario does it: as a Poisson process whose seed is recorded; and the
-//! search for the highest rate that still keeps a bound.
+//! When queries are issued, as LoadGen's Server scenario does it: as a Poisson process whose seed is recorded; and the test
+//! that says whether a schedule is one.
 
 use crate::random::Random;
 
-/// Nanoseconds, from 0, at which `n` queries are issued at a mean rate per second.
+/// Nanoseconds, from 0, at which `n` queries are issued at a mean rate per second: exponential gaps, drawn from the seed alone,
+/// so that the same seed at another rate gives the same schedule, stretched.
 pub fn poisson(rate: f64, n: usize, seed: u64) -> Vec<u64> {
     let mut random = Random::new(seed);
     let mut time = 0.0;
@@ -36,39 +37,9 @@ pub fn kolmogorov_smirnov(values: &[f64], expected: impl Fn(f64) -> f64) -> (f64
     (d, if t < 0.2 { 1.0 } else { p.clamp(0.0, 1.0) })
 }
 
-/// Latencies of queries that are issued at `arrivals` and served one after the other, each for `service` nanoseconds.
-pub fn queue(arrivals: &[u64], service: u64) -> Vec<u64> {
-    let mut free = 0;
-    arrivals
-        .iter()
-        .map(|arrival| {
-            free = free.max(*arrival) + service;
-            free - arrival
-        })
-        .collect()
-}
-
-/// The highest rate between `low` and `high` that passes, to a relative precision; `None` if `low` does not pass.
-pub fn highest_rate(low: f64, high: f64, precision: f64, mut passes: impl FnMut(f64) -> bool) -> Option<f64> {
-    if !passes(low) {
-        return None;
-    }
-    if passes(high) {
-        return Some(high);
-    }
-    let (mut low, mut high) = (low, high);
-    while high / low > 1.0 + precision {
-        // The middle of the logarithms: a rate is as far from its double as from its half.
-        let middle = (low * high).sqrt();
-        if passes(middle) { low = middle } else { high = middle }
-    }
-    Some(low)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::percentile::pick;
 
     #[test]
     fn gaps_are_exponential() {
@@ -86,19 +57,5 @@ mod tests {
     fn the_test_agrees_with_scipy() {
         let (d, p) = kolmogorov_smirnov(&[0.1, 0.2, 0.35, 0.6, 0.9], |x| x);
         assert!((d - 0.25).abs() < 1e-12 && (p - 0.84).abs() < 0.05, "{d} {p}");
-    }
-
-    #[test]
-    fn the_known_capacity_of_a_queue_is_found() {
-        // Service of 1 ms: an M/D/1 queue is stable below 1,000 queries a second. With a bound far above the service time the
-        // found rate lies just below that.
-        let rate = highest_rate(10.0, 10_000.0, 0.01, |rate| {
-            let mut latencies = queue(&poisson(rate, 50_000, 7), 1_000_000);
-            latencies.sort_unstable();
-            pick(&latencies, 0.99).unwrap() <= 50_000_000
-        });
-        assert!(rate.is_some_and(|rate| (900.0..1000.0).contains(&rate)), "{rate:?}");
-        assert_eq!(highest_rate(1.0, 2.0, 0.01, |_| false), None);
-        assert_eq!(highest_rate(1.0, 2.0, 0.01, |_| true), Some(2.0));
     }
 }

@@ -59,6 +59,52 @@ fn explains(above: &Above<'_>) -> bool {
         .is_some_and(|reason| !reason.is_empty())
 }
 
+/// Adds the paths of reasons to `found` that explain nothing: the way leads to a value, or nowhere. Entries of a map of
+/// percentiles may be absent.
+pub(crate) fn stale(value: &Value, path: &mut String, found: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let length = path.len();
+                path.push_str(&format!("/{index}"));
+                stale(item, path, found);
+                path.truncate(length);
+            }
+        }
+        Value::Object(object) => {
+            for way in object.get("unavailable").and_then(Value::as_object).into_iter().flatten().map(|(way, _)| way) {
+                if !leads_to_null(value, way) {
+                    found.push(format!("{path}/unavailable/{way}"));
+                }
+            }
+            for (key, member) in object.iter().filter(|(key, _)| *key != "unavailable") {
+                let length = path.len();
+                path.push('/');
+                path.push_str(key);
+                stale(member, path, found);
+                path.truncate(length);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Whether a way of member names, joined by dots, leads to a null; names may have dots themselves.
+fn leads_to_null(value: &Value, way: &str) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(|item| leads_to_null(item, way)),
+        Value::Object(object) => object.iter().any(|(name, member)| match way.strip_prefix(name.as_str()) {
+            Some("") => member.is_null(),
+            Some(rest) => rest.strip_prefix('.').is_some_and(|rest| {
+                leads_to_null(member, rest)
+                    || name == "percentiles" && member.get(rest).is_none() && rest.parse::<f64>().is_ok()
+            }),
+            None => false,
+        }),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +129,35 @@ mod tests {
             }],
         });
         assert_eq!(unexplained(&record), ["/results/0/energy/gross"]);
+    }
+
+    #[test]
+    fn a_reason_for_what_is_known_is_stale() {
+        let stale = |record: Value| {
+            let mut found = Vec::new();
+            super::stale(&record, &mut String::new(), &mut found);
+            found
+        };
+        let good = json!({
+            "phases": [{"variant": null}, {"variant": "a"}],
+            "latency": {"percentiles": {"50": {"lower": null}}, "unavailable": {"percentiles.99.9": "F", "percentiles.50.lower": "F"}},
+            "unavailable": {"phases.variant": "WholeRun"},
+        });
+        assert_eq!(stale(good), Vec::<String>::new());
+        let bad = json!([
+            {"energy": 1, "unavailable": {"energy": "NoMeter"}},
+            {"energy": null, "unavailable": {"enery": "NoMeter"}},
+            {"percentiles": {"50": {"lower": 1}}, "unavailable": {"percentiles.50.lower": "F", "percentiles.50": "F"}},
+        ]);
+        assert_eq!(
+            stale(bad),
+            [
+                "/0/unavailable/energy",
+                "/1/unavailable/enery",
+                "/2/unavailable/percentiles.50",
+                "/2/unavailable/percentiles.50.lower",
+            ]
+        );
     }
 
     #[test]

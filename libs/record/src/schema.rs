@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of the schema.
-pub const RECORD_VERSION: &str = "1.0";
+pub const RECORD_VERSION: &str = "1.1";
 
 /// What one run found on one device.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct Record {
     pub phases: Vec<PhaseSpan>,
     /// What was seen of the machine while latencies were measured.
     pub monitor: Option<Monitor>,
+    /// How the machine cooled down before that; null if it was not asked to.
+    pub cool_down: Option<CoolDown>,
+    /// What the meter read while variants were measured and while the machine idled; null without a meter.
+    pub power: Option<Power>,
     /// What was found, one entry a variant, in the order asked.
     pub results: Vec<VariantResult>,
     /// Whether the numbers can be used, and why not.
@@ -76,14 +80,54 @@ pub struct Device {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
-    /// `SingleStream`.
+    /// `SingleStream`, `MultiStream`, `Server`, `Offline` or `Tiny`.
     pub scenario: String,
-    /// `Smoke`, `Quick` or `Standard`.
+    /// `Smoke`, `Quick`, `Standard` or `Official`.
     pub profile: String,
+    /// The percentile that the run is about, such as `90`; null where the throughput counts.
+    pub percentile: Option<String>,
+    /// Queries of each variant that were asked for at least; null if the profile and the scenario decided.
+    pub query_count: Option<u64>,
+    /// What the percentile must not exceed; null but in `Server`.
+    pub latency_bound_nanoseconds: Option<u64>,
+    /// What the profile leaves out of an official run of the scenario, in words; empty for an official run.
+    #[serde(default)]
+    pub shortened: Vec<String>,
     /// What fixed every choice of chance.
     pub seed: u64,
     /// Threads of a runtime.
     pub threads: u32,
+}
+
+/// How a machine cooled down.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CoolDown {
+    /// The temperature that was waited for.
+    pub target_millidegrees: i64,
+    /// The hottest zone before.
+    pub first_millidegrees: Option<i64>,
+    /// The hottest zone at the end.
+    pub last_millidegrees: Option<i64>,
+    /// How long was waited.
+    pub waited_nanoseconds: u64,
+    /// What is unknown, and why.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+/// What a meter read.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Power {
+    /// The meter, such as `hwmon:ina226`.
+    pub meter: String,
+    /// What was measured: a rail, a package, the board.
+    pub scope: String,
+    /// Readings in `series`.
+    pub count: u64,
+    /// All readings in order, packed like samples: nanoseconds since the run began in place of the start, and microwatts in
+    /// place of the duration.
+    pub series: Samples,
 }
 
 /// The machine, system and runtimes as found. Identity only: nothing that changes while it runs.
@@ -150,6 +194,26 @@ pub struct Monitor {
     pub highest_millidegrees: Option<i64>,
     /// Highest load average of a minute, as a decimal string.
     pub highest_load: Option<String>,
+    /// How long was watched.
+    #[serde(default)]
+    pub watched_nanoseconds: u64,
+    /// Share of one processor that watching took, as a decimal string.
+    pub own_ratio: Option<String>,
+    /// Governors of the first processor, in the order they were seen; more than one: somebody changed it. Empty if unknown.
+    #[serde(default)]
+    pub governors: Vec<String>,
+    /// Threads of the machine that ran or wanted to, mean of all looks, as a decimal string.
+    pub mean_runnable: Option<String>,
+    /// The most of them.
+    pub most_runnable: Option<u64>,
+    /// Share of time in which a thread waited for a processor, as a decimal string.
+    pub waiting_ratio: Option<String>,
+    /// Times that a core was slowed down because of its temperature meanwhile, over all logical processors.
+    pub core_throttle_events: Option<u64>,
+    /// Times that a package was.
+    pub package_throttle_events: Option<u64>,
+    /// A Raspberry Pi's throttle bits afterwards (`vcgencmd get_throttled`).
+    pub raspberry_pi_bits: Option<u32>,
     /// What is unknown, and why: field to reason.
     pub unavailable: BTreeMap<String, String>,
 }
@@ -176,6 +240,12 @@ pub struct VariantResult {
     pub failure: Option<Failure>,
     /// Time per inference; null on emulated devices.
     pub latency: Option<Latency>,
+    /// How many samples it takes in a second; null but in `Offline` and `Tiny`.
+    pub throughput: Option<Throughput>,
+    /// The highest rate that keeps the bound; null but in `Server`.
+    pub server: Option<Server>,
+    /// A series that moved, and was measured once more in a fresh process: kept, but not what the other numbers are of.
+    pub set_aside: Option<SetAside>,
     /// Energy of one inference; null without a meter.
     pub energy: Option<Energy>,
     /// Time to load the model.
@@ -216,12 +286,78 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Time per inference, warm-up apart.
+/// How many samples a variant takes in a second.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Throughput {
+    /// Samples per second as a decimal string. `Offline`: all samples over the time of all windows; `Tiny`: the median of
+    /// the windows' rates.
+    pub samples_per_second: String,
+    /// Samples inferred on.
+    pub samples: u64,
+    /// Queries: windows, each of which is one query.
+    pub queries: u64,
+    /// Time of all windows.
+    pub duration_nanoseconds: u64,
+}
+
+/// What a variant serves, with queries that arrive by a Poisson process.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    /// The highest rate whose percentile keeps the bound, found by a search and kept while measuring; a decimal string, null
+    /// if there is none.
+    pub highest_queries_per_second: Option<String>,
+    /// The rate at which the latencies were measured, as a decimal string.
+    pub measured_queries_per_second: String,
+    /// Whether the search ended at the rate of the runtime without a pause, so that no higher rate is possible.
+    pub at_limit: bool,
+    /// Queries of the measurement that were later than the bound.
+    pub over_bound: u64,
+    /// The search, in order.
+    pub trials: Vec<ServerTrial>,
+    /// What is unknown, and why.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+/// One rate of a search.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerTrial {
+    /// The rate, as a decimal string.
+    pub queries_per_second: String,
+    /// Queries issued.
+    pub queries: u64,
+    /// Queries that were later than the bound.
+    pub over_bound: u64,
+    /// Whether early stopping says that the percentile keeps the bound.
+    pub kept: bool,
+}
+
+/// A series that was measured once more.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAside {
+    /// How a series of the run moved: `Ramp`, `Step` or `Drifting`.
+    pub reason: String,
+    /// The variant whose series did, as `model/variant/target`; all are measured once more, so that they take turns.
+    pub caused_by: String,
+    /// What was measured at first.
+    pub latency: Latency,
+}
+
+/// Time per query, warm-up apart. A query is one inference, but eight in `MultiStream`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
-    /// Inferences measured.
+    /// Queries timed.
     pub count: u64,
+    /// Inferences in a query.
+    #[serde(default = "one")]
+    pub inferences_per_query: u64,
+    /// One of so many queries was timed; more than 1 where a window has room for fewer samples than it has queries.
+    #[serde(default = "one")]
+    pub sample_every: u64,
     /// Inferences before that, not counted.
     pub warm_up_count: u64,
     /// Whether times had stopped falling when warm-up ended.
@@ -236,15 +372,20 @@ pub struct Latency {
     pub mean_lower_nanoseconds: Option<u64>,
     /// Upper end.
     pub mean_upper_nanoseconds: Option<u64>,
+    /// Lower end of the median's 95 % interval by block bootstrap (BCa); null with too few samples.
+    pub median_lower_nanoseconds: Option<u64>,
+    /// Upper end.
+    pub median_upper_nanoseconds: Option<u64>,
     /// Coefficient of variation of the windows' medians, as a decimal string; null with one window.
     pub window_variation: Option<String>,
     /// Autocorrelation of neighbouring samples, as a decimal string; null with one sample.
     pub autocorrelation: Option<String>,
     /// How percentiles are picked from the samples.
     pub percentile_method: String,
-    /// Percentiles that the count allows, by name (`50`, `90`, `95`, `99`, `99.9`).
+    /// Percentiles that the count allows, by name (`50`, `90`, `95`, `97`, `99`, `99.9`).
     pub percentiles: BTreeMap<String, Percentile>,
-    /// What the 90th percentile does not exceed with 99 % confidence, as LoadGen tells it; null with fewer than 64 samples.
+    /// What the percentile that the run is about does not exceed with 99 % confidence, as LoadGen tells it; the 90th where
+    /// the throughput counts. Null with too few queries.
     pub early_stopping: Option<EarlyStopping>,
     /// What disturbed the windows.
     pub disturbance: Disturbance,
@@ -318,6 +459,8 @@ pub struct Disturbance {
     pub minor_page_faults: u64,
     /// Page faults that needed one.
     pub major_page_faults: u64,
+    /// Time that the runtime's threads were ready and had no processor, summed; null where the kernel does not count it.
+    pub waited_nanoseconds: Option<u64>,
     /// Periods in which the quota held the process back; null where there is no quota to count.
     pub throttled_periods: Option<u64>,
 }
@@ -330,9 +473,9 @@ pub struct Window {
     pub start_nanoseconds: u64,
     /// Nanoseconds since the run began.
     pub end_nanoseconds: u64,
-    /// Inferences in it.
+    /// Queries in it, timed or not.
     pub count: u64,
-    /// Their median.
+    /// Median of those that were timed.
     pub median_nanoseconds: u64,
 }
 
@@ -372,7 +515,7 @@ pub struct Microcontroller {
     pub stack_bytes: u64,
 }
 
-/// How right the outputs are, with the 95 % Wilson interval. Ratios are decimal strings with six places.
+/// How right the outputs are, with a 95 % interval. Numbers are decimal strings with six places.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Accuracy {
@@ -384,12 +527,18 @@ pub struct Accuracy {
     pub lower: String,
     /// Upper end.
     pub upper: String,
+    /// Where the interval is from: `Wilson`, or `Bootstrap` (percentiles of 2,000 resamples by the run's seed).
+    #[serde(default = "wilson")]
+    pub interval_method: String,
     /// Samples scored.
     pub sample_count: u64,
-    /// Samples scored right.
-    pub correct: u64,
+    /// Samples scored right; null where the metric does not count right answers.
+    pub correct: Option<u64>,
     /// Digest of the data.
     pub dataset_digest: String,
+    /// What is unknown, and why.
+    #[serde(default)]
+    pub unavailable: BTreeMap<String, String>,
 }
 
 /// A variant beside the first one of the run, which took turns with it on the same device.
@@ -402,6 +551,9 @@ pub struct Comparison {
     pub latency: Option<LatencyComparison>,
     /// Of right answers to the same samples.
     pub accuracy: Option<AccuracyComparison>,
+    /// What the latencies say: `Faster`, `Slower`, `Same` or `Inconclusive`.
+    #[serde(default = "inconclusive")]
+    pub verdict: String,
     /// What is unknown, and why: field to reason.
     pub unavailable: BTreeMap<String, String>,
 }
@@ -418,6 +570,9 @@ pub struct LatencyComparison {
     pub upper_nanoseconds: i64,
     /// The shift over the reference's median, as a decimal string.
     pub shift_ratio: String,
+    /// How far the reference is from itself, as a share of its median: a smaller shift cannot be told. From its own windows,
+    /// one half of them against the other, as a decimal string; null with fewer than 8 windows.
+    pub noise_floor_ratio: Option<String>,
     /// Probability of as much by chance (Mann and Whitney), as a decimal string.
     pub p_value: String,
     /// The same, corrected for all questions asked of this record (Holm).
@@ -450,6 +605,23 @@ pub struct Validity {
     pub recommendations: Vec<String>,
 }
 
+const fn one() -> u64 {
+    1
+}
+
+fn wilson() -> String {
+    "Wilson".into()
+}
+
+fn inconclusive() -> String {
+    "Inconclusive".into()
+}
+
+/// The JSON Schema of records as this version writes them: every field is required.
+pub fn json_schema() -> schemars::Schema {
+    schemars::generate::SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Record>()
+}
+
 impl Record {
     /// The canonical bytes and their digest.
     pub fn seal(&self) -> Result<(Vec<u8>, String), crate::CanonicalError> {
@@ -465,6 +637,15 @@ impl Record {
         let mut found = Vec::new();
         if let Ok(record) = serde_json::to_value(self) {
             crate::reasons::walk(&record, &mut Vec::new(), &mut String::new(), &mut found);
+        }
+        found
+    }
+
+    /// Paths of reasons in `unavailable` for what is not unknown: a value is there, or no field has that name.
+    pub fn stale_reasons(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Ok(record) = serde_json::to_value(self) {
+            crate::reasons::stale(&record, &mut String::new(), &mut found);
         }
         found
     }

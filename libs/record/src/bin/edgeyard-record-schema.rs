@@ -1,6 +1,6 @@
 //! Prints the JSON Schema of the record.
 
 fn main() {
-    let schema = schemars::schema_for!(edgeyard_record::Record);
+    let schema = edgeyard_record::json_schema();
     println!("{}", serde_json::to_string_pretty(&schema).expect("a schema is JSON"));
 }

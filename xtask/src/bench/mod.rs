@@ -1,0 +1,42 @@
+//! `cargo xtask bench`: what our own parts cost. Numbers of one run and their ratios, and no judgement: timings are never
+//! asserted.
+
+mod runner;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+
+/// Arguments of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What the device-runner's harness adds to an inference, beside bare loops and the runtime's own Python loop
+    Runner(runner::Args),
+}
+
+/// How to print.
+#[derive(ValueEnum, Clone, Copy, Default, PartialEq, Eq)]
+enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// Benchmarks.
+///
+/// # Errors
+/// When something that is needed is missing, or a program fails.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.what {
+        What::Runner(args) => runner::run(args),
+    }
+}
