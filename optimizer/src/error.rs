@@ -92,6 +92,7 @@ impl OptimizeError {
             Self::Lower(_) => "NotLowerable",
             Self::Evaluation(EvaluationError::Artifact(error)) if !is_missing(error) => "VerificationFailed",
             Self::Evaluation(EvaluationError::Outputs { .. }) => "VerificationFailed",
+            Self::Evaluation(EvaluationError::Metric(_)) => "UnsupportedMetric",
             Self::Calibration(CalibrationError::Runtime(error))
             | Self::Evaluation(EvaluationError::Artifact(error) | EvaluationError::Source(error))
             | Self::Runtime(error) => {

@@ -42,6 +42,9 @@ pub enum EvaluationError {
         /// How many scores the model gives.
         classes: usize,
     },
+    /// A metric that only benchmarks compute.
+    #[error("evaluation: {0:?} is computed by benchmarks only: take Top1Accuracy or Top5Accuracy")]
+    Metric(AccuracyMetric),
     /// The artefact has other outputs than the source.
     #[error("the artefact gives {artifact} output values for a sample, the source {source_values}")]
     Outputs {
@@ -256,10 +259,7 @@ fn tally(
             let label = labels[sample];
             let class = usize::try_from(label).ok().filter(|class| *class < expected.scores);
             let class = class.ok_or(EvaluationError::Label { sample, label, classes: expected.scores })?;
-            let within = match metric {
-                AccuracyMetric::Top1Accuracy => 1,
-                AccuracyMetric::Top5Accuracy => 5,
-            };
+            let within = metric.among_best().ok_or(EvaluationError::Metric(metric))?;
             let right = |row: &Row| u64::from(rank(row.scores(), class).is_some_and(|rank| rank < within));
             tally.source_correct += right(expected);
             tally.artifact_correct += right(got);

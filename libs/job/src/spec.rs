@@ -180,6 +180,18 @@ pub enum AccuracyMetric {
     MacroF1,
 }
 
+impl AccuracyMetric {
+    /// Among how many of the best classes the right one has to be; `None` for what is no share of right answers.
+    #[must_use]
+    pub const fn among_best(self) -> Option<usize> {
+        match self {
+            Self::Top1Accuracy => Some(1),
+            Self::Top5Accuracy => Some(5),
+            Self::AreaUnderCurve | Self::MeanAbsoluteError | Self::MacroF1 => None,
+        }
+    }
+}
+
 /// One step of a recipe.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "type")]
