@@ -20,8 +20,22 @@ pub fn start(program: Program, built: &Path, join: &Path) -> Result<()> {
     let mut shell = cmd("sh", ["-c", START, "sh"]);
     shell.arg(join).arg(log).arg(network::namespace()).arg(program.executable(built)).args(program.arguments(built));
     let pid = output(&mut shell).with_context(|| format!("starting {}", program.name()))?;
-    fs::write(pid_file(program), pid.trim())?;
+    let pid = pid.trim();
+    // One that has died already has no start, and so counts as dead.
+    fs::write(pid_file(program), format!("{pid} {}", started(pid).unwrap_or_default()))?;
     Ok(())
+}
+
+/// When a living process started, in clock ticks since boot. It stays the same through every exec, and pids come round
+/// again: the two together are who it is.
+fn started(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).ok()?;
+    // The name in parentheses may hold anything; the fields after it are state (3) to start time (22) and more.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    fields.get(19).map(|start| (*start).to_owned())
 }
 
 /// The log of a program.
@@ -48,19 +62,12 @@ pub fn all_alive() -> bool {
     ALL.iter().all(|program| is_alive(*program))
 }
 
-/// Whether a program lives: its pid must still belong to it, pids come round again.
+/// Whether a program lives.
 pub fn is_alive(program: Program) -> bool {
     let alive = || -> Option<bool> {
-        let pid = fs::read_to_string(pid_file(program)).ok()?;
-        let proc = Path::new("/proc").join(pid.trim());
-        let line = fs::read(proc.join("cmdline")).ok()?;
-        if line.is_empty() {
-            // In the middle of an exec a process has no command line; nor has a dead one that nobody waited for.
-            let status = fs::read_to_string(proc.join("status")).ok()?;
-            return Some(!status.lines().any(|l| l.starts_with("State:") && l.contains('Z')));
-        }
-        // Until it has passed setsid and nsenter its command line holds theirs; the name is in it all the same.
-        Some(String::from_utf8_lossy(&line).contains(program.name()))
+        let text = fs::read_to_string(pid_file(program)).ok()?;
+        let (pid, start) = text.split_once(' ')?;
+        Some(started(pid)? == start)
     };
     alive().unwrap_or(false)
 }

@@ -138,16 +138,22 @@ fn cluster(suite: &Suite, plan: &Plan) -> Result<Outcome> {
             "another cluster was given with --kubeconfig; this suite starts and kills the lab's own".to_owned();
         return Ok(Outcome { skipped: vec![Skip { name: suite.name.clone(), reason }], ..Outcome::default() });
     }
+    // One of its pods is of the arm64 image.
+    images_built()?;
     Ok(cluster::suite::run())
+}
+
+/// Builds the images once for all suites: what they are made of does not change between them.
+fn images_built() -> Result<()> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let build = || images::build().map(drop).map_err(|error| format!("{error:#}"));
+    BUILT.get_or_init(build).clone().map_err(anyhow::Error::msg).context("building the images")
 }
 
 /// One file of `e2e/tests`: its tests are `#[ignore]`d for everybody but this suite.
 fn end_to_end_suite(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     if plan.kubeconfig.is_none() {
-        // Once for all suites: what they build does not change between them.
-        static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-        let build = || images::build().map(drop).map_err(|error| format!("{error:#}"));
-        BUILT.get_or_init(build).clone().map_err(anyhow::Error::msg).context("building the images")?;
+        images_built()?;
         cluster::up()?;
         let imported = images::import_built()?;
         if !imported.is_empty() {
