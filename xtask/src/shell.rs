@@ -44,10 +44,18 @@ pub fn cmd<S: AsRef<std::ffi::OsStr>>(program: &str, args: impl IntoIterator<Ite
     command
 }
 
-/// Cargo as the user would call it: `cargo run` pins a toolchain in the environment, which other workspaces must not inherit.
+/// Cargo as the user would call it. `cargo run` pins a toolchain in the environment, which other workspaces must not
+/// inherit, and tells of the package that it runs: build scripts look at that (ring's does), and everything above them
+/// would be built again whenever it differs.
 pub fn cargo(dir: &Path) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(dir).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO_MANIFEST_DIR");
+    command.current_dir(dir).env_remove("RUSTUP_TOOLCHAIN");
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
