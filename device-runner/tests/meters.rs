@@ -214,6 +214,7 @@ fn a_ppk2_streams_counts_losses_and_is_missed_when_it_is_gone() {
     // Ten samples of the 7th millisecond are lost: one in two thousand.
     let (unplug, thread) = ppk2(device, 20_000, |counter| (650..660).contains(&counter));
     let mut meter = meter::open(&format!("ppk2:{path}@3300"), &Root::default()).unwrap();
+    meter.begin().unwrap();
     let readings = streamed(meter.as_mut(), 200).unwrap();
     for (index, reading) in readings.iter().enumerate() {
         near(reading.value, f64::from(PPK2_STEPS) * 4.0 * (1.8 / 163_840.0) * 3.3);
@@ -234,6 +235,7 @@ fn an_ammeter_switches_no_supply() {
     let (path, device) = terminal();
     let (unplug, thread) = ppk2(device, 1000, |_| false);
     let mut meter = meter::open(&format!("ppk2:{path}@5000,ampere"), &Root::default()).unwrap();
+    meter.begin().unwrap();
     assert!(streamed(meter.as_mut(), 5).unwrap().len() >= 5);
     unplug.send(()).unwrap();
     assert_eq!(thread.join().unwrap(), [0x07, 0x19, 0x11, 1, 0x0c, 1, 0x06]);
@@ -269,6 +271,7 @@ fn an_lpm01a_is_set_up_and_streams() {
         seen
     });
     let mut meter = meter::open(&format!("lpm01a:{path}@3000"), &Root::default()).unwrap();
+    meter.begin().unwrap();
     for reading in streamed(meter.as_mut(), 100).unwrap() {
         near(reading.value, f64::from(0x19a) / 65536.0 * 3.0);
     }
@@ -492,4 +495,44 @@ fn meters_are_listed() {
     let found: Value = serde_json::from_str(&succeed(&["meters", "--output", "json"])).unwrap();
     assert!(found.as_array().unwrap().iter().all(|found| found["meter"].is_string() && found["scope"].is_string()));
     assert!(!succeed(&["meters"]).is_empty());
+}
+
+#[test]
+fn what_an_analyser_sent_before_a_recording_is_stale() {
+    let (path, mut device) = terminal();
+    let (sent, all_sent) = channel();
+    let thread = std::thread::spawn(move || {
+        // Two recordings of the same meter, an odd number of bytes left over between them.
+        let mut seen = Vec::new();
+        for stream in 0..2 {
+            while seen.last() != Some(&0x06) {
+                let mut byte = [0];
+                device.read_exact(&mut byte).unwrap();
+                seen.push(byte[0]);
+                if byte[0] == 0x19 {
+                    device.write_all(PPK2_METADATA.as_bytes()).unwrap();
+                }
+            }
+            seen.push(0xff);
+            let bytes: Vec<u8> = (0..1000).flat_map(ppk2_sample).collect();
+            device.write_all(&bytes).unwrap();
+            if stream == 0 {
+                device.write_all(&ppk2_sample(999)[..3]).unwrap();
+            }
+            sent.send(()).unwrap();
+        }
+        (seen, device)
+    });
+    let mut meter = meter::open(&format!("ppk2:{path}@3300"), &Root::default()).unwrap();
+    for _ in 0..2 {
+        meter.begin().unwrap();
+        for reading in streamed(meter.as_mut(), 10).unwrap() {
+            near(reading.value, f64::from(PPK2_STEPS) * 4.0 * (1.8 / 163_840.0) * 3.3);
+        }
+        near(meter.lost() + 1.0, 1.0);
+        meter.end();
+        all_sent.recv().unwrap();
+    }
+    let (seen, _device) = thread.join().unwrap();
+    assert_eq!(seen[seen.len() - 4..], [0xff, 0x07, 0x06, 0xff]);
 }

@@ -53,6 +53,17 @@ pub trait Meter: Send {
         Duration::from_nanos(self.period() / 4).clamp(Duration::from_millis(1), Duration::from_millis(100))
     }
 
+    /// Called before the first `read` of each recording: what was sent until now is stale.
+    ///
+    /// # Errors
+    /// `MeterFailed` when the meter is gone.
+    fn begin(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Called after the last `read` of each recording; the meter may be idle for long now.
+    fn end(&mut self) {}
+
     /// The next readings since the last call, at `now` nanoseconds of the run's clock; none yet is no error.
     ///
     /// # Errors
