@@ -62,7 +62,7 @@ fn metered_device(cluster: &Cluster) -> Result<()> {
     let recording = serde_json::json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "metered-cpu", "namespace": lab::NAMESPACE},
         "data": {
-            "meter.json": r#"{"name": "constant", "scope": "supply", "periodNanoseconds": 10000000, "millivolts": 5000}"#,
+            "meter.json": r#"{"name": "constant", "scope": "supply", "periodNanoseconds": 10000000, "supplyMillivolts": 5000}"#,
             "readings.csv": format!("nanoseconds,watts\n{}\n", readings.join("\n")),
         },
     });
