@@ -35,11 +35,23 @@ fn prometheus_and_the_dashboard_say_what_the_records_say() -> Result<()> {
     metered_device(&cluster)?;
     let devices = "[{name: host, deviceClassName: host-cpu}, {name: m4, deviceClassName: qemu-cortex-m4}, {name: metered, deviceClassName: metered-cpu}]";
     cluster.apply(&example.benchmark("plain", &["plain"], devices, &accuracy))?;
+    let offline = example.benchmark("offline", &["plain"], "[{name: host, deviceClassName: host-cpu}]", "");
+    cluster.apply(&offline.replace("scenario: SingleStream", "scenario: Offline"))?;
     let benchmark = cluster.completed("edgebenchmark", namespace, "plain", LIMIT)?;
+    let offline = cluster.completed("edgebenchmark", namespace, "offline", LIMIT)?;
     let optimization = cluster.completed("modeloptimization", namespace, "plain", LIMIT)?;
 
     every_panel_has_data(namespace)?;
     values_are_those_of_the_results(namespace, &benchmark, &optimization)?;
+    for result in offline["status"]["results"].as_array().context("results")? {
+        let rate: f64 = result["samplesPerSecond"].as_str().with_context(|| format!("no rate: {result}"))?.parse()?;
+        let expression = format!(
+            "edgeyard_throughput_samples_per_second{{namespace=\"{namespace}\",benchmark=\"offline\",variant={}}}",
+            result["variant"]
+        );
+        let found = query(&expression)?;
+        ensure!(rate > 0.0 && found == [rate], "{expression} is {found:?}, not {rate}");
+    }
     energy_is_power_times_time(&cluster, namespace)?;
     metrics_are_clean(&cluster)?;
     rules_are_clean()?;

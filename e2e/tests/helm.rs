@@ -25,6 +25,46 @@ fn values_that_are_no_fields_are_refused() -> Result<()> {
     Ok(())
 }
 
+/// Without the agent a record says that it is missing; with it, what the pod could not read has values or other reasons.
+#[test]
+#[ignore = "needs a cluster: cargo xtask test --only helm"]
+fn the_node_agent_tells_what_pods_cannot_read() -> Result<()> {
+    const FIELDS: [&str; 2] = ["coreThrottleEvents", "packageThrottleEvents"];
+    let cluster = Cluster::from_environment()?;
+    lab::ready(&cluster)?;
+    let example = Example::new(&cluster, "agent")?;
+    let plain = "[{name: fp32, targets: [ort-x86], passes: []}]";
+    cluster.apply(&example.optimization("plain", &example.inputs["MODEL"], plain, ""))?;
+    let monitor = |name: &str| -> Result<serde_json::Value> {
+        cluster.apply(&example.benchmark(name, &["plain"], "[{name: host, deviceClassName: host-cpu}]", ""))?;
+        cluster.completed("edgebenchmark", example.name(), name, LIMIT)?;
+        let runs = cluster.list("benchmarkrun", example.name(), "")?;
+        let run = runs.iter().find(|run| run["spec"]["benchmarkName"] == name).context("a run")?;
+        let digest = run["status"]["record"]["digest"].as_str().context("a record")?;
+        let record = cluster.edgeyard(&["get", digest, "-n", example.name(), "-o", "json"])?;
+        Ok(serde_json::from_str::<serde_json::Value>(&record)?["monitor"].clone())
+    };
+    let without = monitor("without")?;
+    for field in FIELDS {
+        ensure!(without[field].is_null() && without["unavailable"][field] == "NoNodeAgent", "{field}: {without}");
+    }
+    lab::install(&cluster, &["nodeAgent.enabled=true"])?;
+    let with = (|| {
+        let namespace = format!("{}-node-agent", lab::SYSTEM);
+        let rollout = ["rollout", "status", "daemonset/edgeyard-node-agent", "-n", &namespace, "--timeout=120s"];
+        cluster.kubectl(&rollout)?;
+        monitor("with")
+    })();
+    lab::install(&cluster, &[])?;
+    let with = with?;
+    for field in FIELDS {
+        let told =
+            !with[field].is_null() || with["unavailable"][field].as_str().is_some_and(|why| why != "NoNodeAgent");
+        ensure!(told, "{field}: {with}");
+    }
+    example.cleared()
+}
+
 #[test]
 #[ignore = "needs a cluster: cargo xtask test --only helm"]
 fn helm_test_measures_and_an_uninstall_keeps_the_records() -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edgeyard_crds::benchmark_status::{Fidelity, Metric, ResultHeadline, Unavailable, Validity};
 use edgeyard_crds::optimization_status::Accuracy;
-use edgeyard_crds::scalars::{Key, ObjectName, Ratio, Reason, SignedRatio, TargetName};
+use edgeyard_crds::scalars::{Key, ObjectName, Rate, Ratio, Reason, SignedRatio, TargetName};
 use edgeyard_record::{Record, VariantResult};
 
 use crate::optimization::signed_ratio;
@@ -165,7 +165,7 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
         latency_p99_nanoseconds: percentile("99"),
         latency_p50_lower_nanoseconds: amount(median.and_then(|median| median.lower_nanoseconds)),
         latency_p50_upper_nanoseconds: amount(median.and_then(|median| median.upper_nanoseconds)),
-        samples_per_second: None,
+        samples_per_second: rate(result).filter(|_| fidelity == Fidelity::Hardware),
         energy_gross_nanojoules: amount(energy.map(|energy| energy.gross_nanojoules)),
         energy_net_nanojoules: energy.map(|energy| energy.net_nanojoules),
         energy_meter: energy.map(|energy| meter_name(&energy.meter)),
@@ -175,6 +175,14 @@ fn headline(record: &Record, result: &VariantResult, fidelity: Fidelity, drop: O
         accuracy_drop: drop.map(|drop| SignedRatio(signed_ratio(drop))),
         unavailable,
     }
+}
+
+/// Samples a second: all of them in `Offline` and `Tiny`, what kept the bound in `Server`.
+fn rate(result: &VariantResult) -> Option<Rate> {
+    let served = result.server.as_ref().and_then(|server| server.highest_queries_per_second.clone());
+    let text = served.or_else(|| Some(result.throughput.as_ref()?.samples_per_second.clone()))?;
+    let value: f64 = text.parse().ok().filter(|value| (0.0..1e15).contains(value))?;
+    Some(Rate(format!("{value:.6}")))
 }
 
 /// A meter's name as the API server takes it; a command's words are only in the record.
