@@ -89,9 +89,10 @@ fn argument(kind: MeterKind) -> Meter {
         MeterKind::Jetson => "jetson".to_owned(),
         MeterKind::RaspberryPi5 => "rpi5-pmic".to_owned(),
         MeterKind::Rapl => "agent:rapl".to_owned(),
+        MeterKind::CoralUsb => "coral-usb".to_owned(),
         MeterKind::Nvml(NvmlMeter { index }) => format!("nvml:{index}"),
-        MeterKind::Lpm01a(SerialMeter { port }) => format!("lpm01a:{port}"),
-        MeterKind::Ppk2(SerialMeter { port }) => format!("ppk2:{port}"),
+        MeterKind::Lpm01a(SerialMeter { port, millivolts }) => format!("lpm01a:{port}@{millivolts}"),
+        MeterKind::Ppk2(SerialMeter { port, millivolts }) => format!("ppk2:{port}@{millivolts}"),
         MeterKind::Exec(exec) => format!("exec:{}", exec.command),
         MeterKind::Replay(_) => format!("replay:{}", pods::RECORDING),
     };
@@ -225,7 +226,8 @@ pub(crate) mod tests {
             ("{type: Hwmon, hwmon: {chip: ina3221, label: VDD_IN}}", "hwmon:ina3221/VDD_IN"),
             ("{type: Rapl}", "agent:rapl"),
             ("{type: Nvml, nvml: {index: 1}}", "nvml:1"),
-            ("{type: Ppk2, serial: {port: /dev/ttyACM0}}", "ppk2:/dev/ttyACM0"),
+            ("{type: Ppk2, serial: {port: /dev/ttyACM0, millivolts: 3300}}", "ppk2:/dev/ttyACM0@3300"),
+            ("{type: CoralUsb}", "coral-usb"),
         ] {
             assert_eq!(meter(yaml).unwrap(), Meter { argument: argument.into(), config_map: None });
         }
