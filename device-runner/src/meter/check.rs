@@ -146,7 +146,7 @@ fn found(root: &Root) -> Vec<Found> {
 pub fn execute_test(arguments: &MeterTest) -> Result<(), Failure> {
     let MeterTest { meter, watts, resistor_ohms, volts, tolerance, seconds, output } = arguments;
     let known = known_load(*watts, *resistor_ohms, *volts)?;
-    if !(*tolerance > 0.0) {
+    if tolerance.is_nan() || *tolerance <= 0.0 {
         return Err(Failure::bad_input(
             "ToleranceMalformed",
             format!("--tolerance {tolerance}: it must be above zero"),

@@ -8,7 +8,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, TrySendError, sync_channel};
 
 use edgeyard_measure::energy::Reading;
 use serde::Deserialize;
@@ -71,7 +71,7 @@ impl Exec {
             .spawn()
             .map_err(|error| missing(format!("{program:?} cannot be started: {error}")))?;
         let stdout = child.stdout.take().ok_or_else(|| failed("the command has no output"))?;
-        // Lines that nobody reads must not fill memory.
+        // Lines that nobody reads must not fill memory, nor wait and come late: they are lost, which shows as a gap.
         let (sender, lines) = sync_channel(100_000);
         std::thread::Builder::new().name("meter-lines".into()).spawn(move || {
             let mut reader = BufReader::new(stdout);
@@ -81,7 +81,8 @@ impl Exec {
                     Ok(1..) => (),
                     Ok(0) | Err(_) => return,
                 }
-                if sender.send((clock::now(), String::from_utf8_lossy(&line).into_owned())).is_err() {
+                let sent = sender.try_send((clock::now(), String::from_utf8_lossy(&line).into_owned()));
+                if matches!(sent, Err(TrySendError::Disconnected(_))) {
                     return;
                 }
             }
@@ -180,6 +181,16 @@ impl Meter for Exec {
 
     fn pause(&self) -> std::time::Duration {
         std::time::Duration::from_millis(10)
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        // The description still counts, readings of before do not.
+        while let Ok((_, line)) = self.lines.try_recv() {
+            self.reading(&line, 0)?;
+            self.begun = None;
+            self.last = None;
+        }
+        Ok(())
     }
 
     fn read(&mut self, now: u64) -> Result<Vec<Reading>, Failure> {

@@ -176,31 +176,35 @@ pub struct Lpm01a {
 }
 
 impl Lpm01a {
-    /// Takes control, sets supply and rate, and starts.
+    /// Takes control, and sets supply and rate.
     pub fn open(root: &Root, text: &str) -> Result<Self, Failure> {
         let (device, millivolts) = device_and_millivolts("lpm01a", text, 1800..=3300)?;
-        let mut serial = Serial::open(root, device)?;
-        let mut rest = Vec::new();
+        let mut shield = Self {
+            serial: Serial::open(root, device)?,
+            decoder: BinaryDecoder::new(FREQUENCY),
+            rest: Vec::new(),
+            stream: Stream::new(FREQUENCY, millivolts),
+            millivolts,
+        };
         let settings = [
             "htc".to_owned(),
             "format bin_hexa".to_owned(),
             format!("volt {millivolts}m"),
             format!("freq {FREQUENCY}"),
             "acqtime 0".to_owned(),
-            "start".to_owned(),
         ];
         for command in settings {
-            serial.send(format!("{command}\n").as_bytes())?;
-            // A refusal says "error" instead, and then the wait ends with what it said.
-            serial.receive_until(format!("ack {command}").as_bytes()).map(|(_, after)| rest = after)?;
+            shield.ask(&command)?;
         }
-        Ok(Self {
-            serial,
-            decoder: BinaryDecoder::new(FREQUENCY),
-            rest,
-            stream: Stream::new(FREQUENCY, millivolts),
-            millivolts,
-        })
+        Ok(shield)
+    }
+
+    /// Sends a command and waits until it is taken. A refusal has no `ack`; then the wait ends with what was said.
+    fn ask(&mut self, command: &str) -> Result<(), Failure> {
+        self.serial.send(format!("{command}\n").as_bytes())?;
+        let (_, rest) = self.serial.receive_until(format!("ack {command}").as_bytes())?;
+        self.rest = rest;
+        Ok(())
     }
 }
 
@@ -219,6 +223,18 @@ impl Meter for Lpm01a {
 
     fn pause(&self) -> std::time::Duration {
         std::time::Duration::from_millis(10)
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.serial.receive()?;
+        self.decoder = BinaryDecoder::new(FREQUENCY);
+        self.stream = Stream::new(FREQUENCY, self.millivolts);
+        self.ask("start")
+    }
+
+    fn end(&mut self) {
+        // A shield that is gone needs no stop.
+        let _ = self.serial.send(b"stop\n");
     }
 
     fn read(&mut self, now: u64) -> Result<Vec<Reading>, Failure> {
@@ -240,8 +256,8 @@ impl Meter for Lpm01a {
 
 impl Drop for Lpm01a {
     fn drop(&mut self) {
-        // A shield that is gone needs no stop; control goes back to its own buttons.
-        let _ = self.serial.send(b"stop\n");
+        self.end();
+        // Control goes back to its own buttons.
         let _ = self.serial.send(b"hrc\n");
     }
 }

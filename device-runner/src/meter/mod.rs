@@ -29,7 +29,7 @@ use crate::machine::Root;
 pub use sampler::{Recording, Sampler};
 
 /// What `--meter` takes, for people.
-pub const SYNTAX: &str = "rapl, agent:rapl, hwmon:CHIP[/LABEL], jetson, rpi5-pmic, nvml[:INDEX], lpm01a:DEVICE@MILLIVOLTS, \
+pub const SYNTAX: &str = "rapl, hwmon:CHIP[/LABEL], agent:rapl, jetson, rpi5-pmic, nvml[:INDEX], lpm01a:DEVICE@MILLIVOLTS, \
                           ppk2:DEVICE@MILLIVOLTS, exec:COMMAND or replay:DIR";
 
 /// Something that tells power or energy.
@@ -52,6 +52,17 @@ pub trait Meter: Send {
     fn pause(&self) -> Duration {
         Duration::from_nanos(self.period() / 4).clamp(Duration::from_millis(1), Duration::from_millis(100))
     }
+
+    /// Called before the first `read` of each recording: what was sent until now is stale.
+    ///
+    /// # Errors
+    /// `MeterFailed` when the meter is gone.
+    fn begin(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Called after the last `read` of each recording; the meter may be idle for long now.
+    fn end(&mut self) {}
 
     /// The next readings since the last call, at `now` nanoseconds of the run's clock; none yet is no error.
     ///

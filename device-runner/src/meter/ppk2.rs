@@ -44,7 +44,7 @@ impl Calibration {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut found = Self {
             resistor: [f64::NAN; RANGES],
-            gain_slope: [1.0; RANGES],
+            gain_slope: [0.0; RANGES],
             gain: [1.0; RANGES],
             offset: [0.0; RANGES],
             slope: [0.0; RANGES],
@@ -69,7 +69,7 @@ impl Calibration {
             let range: usize = range.parse().ok().filter(|range| *range < RANGES).ok_or_else(refused)?;
             table[range] = value.trim().parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(refused)?;
         }
-        if let Some(range) = found.resistor.iter().position(|resistor| !(*resistor > 0.0)) {
+        if let Some(range) = found.resistor.iter().position(|resistor| resistor.is_nan() || *resistor <= 0.0) {
             return Err(failed(format!("the PPK2's metadata have no R{range}: {text:?}")));
         }
         Ok(found)
@@ -150,7 +150,7 @@ pub struct Ppk2 {
 }
 
 impl Ppk2 {
-    /// Reads the calibration, sets the supply if it is to be the source, and starts the stream.
+    /// Reads the calibration, and sets and switches the supply if it is to be the source.
     pub fn open(root: &Root, text: &str) -> Result<Self, Failure> {
         let (text, supplies) = text.strip_suffix(",ampere").map_or((text, true), |text| (text, false));
         let (device, millivolts) = device_and_millivolts("ppk2", text, 800..=5000)?;
@@ -169,7 +169,6 @@ impl Ppk2 {
             serial.send(&[REGULATOR, 3 + (steps / 256) as u8, (steps % 256) as u8])?;
         }
         serial.send(&[DEVICE_RUNNING, 1])?;
-        serial.send(&[AVERAGE_START])?;
         Ok(Self {
             serial,
             decoder: Ppk2Decoder::new(calibration, millivolts),
@@ -197,6 +196,18 @@ impl Meter for Ppk2 {
         std::time::Duration::from_millis(10)
     }
 
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.serial.receive()?;
+        self.decoder = Ppk2Decoder::new(self.decoder.calibration, self.millivolts);
+        self.stream = Stream::new(FREQUENCY, self.millivolts);
+        self.serial.send(&[AVERAGE_START])
+    }
+
+    fn end(&mut self) {
+        // A device that is gone needs no stop.
+        let _ = self.serial.send(&[AVERAGE_STOP]);
+    }
+
     fn read(&mut self, now: u64) -> Result<Vec<Reading>, Failure> {
         let mut pieces = Vec::new();
         let bytes = self.serial.receive()?;
@@ -215,8 +226,7 @@ impl Meter for Ppk2 {
 
 impl Drop for Ppk2 {
     fn drop(&mut self) {
-        // A device that is gone needs no stop.
-        let _ = self.serial.send(&[AVERAGE_STOP]);
+        self.end();
     }
 }
 

@@ -92,7 +92,10 @@ fn record(meter: &mut dyn Meter, clock: &dyn Fn() -> u64, stopped: &AtomicBool, 
     let mut series = Series::new(meter.quantity(), 0);
     let mut failure = None;
     let (mut stopped_at, mut last_looks) = (None, 0);
-    loop {
+    if let Err(error) = meter.begin() {
+        failure = Some(error);
+    }
+    while failure.is_none() {
         // The flag is looked at before the reading, so that the last reading is after the stop.
         if stopped.load(Ordering::Relaxed) && stopped_at.is_none() {
             stopped_at = Some(clock());
@@ -121,6 +124,7 @@ fn record(meter: &mut dyn Meter, clock: &dyn Fn() -> u64, stopped: &AtomicBool, 
             std::thread::park_timeout(meter.pause());
         }
     }
+    meter.end();
     series.period = match meter.period() {
         0 => LONGEST_PERIOD,
         period => period,

@@ -245,3 +245,92 @@ impl Recording {
         points
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+    use edgeyard_measure::energy::Series;
+
+    const MS: u64 = 1_000_000;
+
+    /// One watt for a second, three for two, one for a second.
+    fn recording(quantity: Quantity) -> Recording {
+        let mut series = Series::new(quantity, MS);
+        let mut joules = 0.0;
+        for index in 0..=4000 {
+            let watts = if (1000..3000).contains(&index) { 3.0 } else { 1.0 };
+            let value = if quantity == Quantity::Power { watts } else { joules };
+            series.readings.push(Reading { nanoseconds: index * MS, value });
+            joules += watts / 1e3;
+        }
+        Recording { name: "lab".into(), scope: "board".into(), millivolts: Some(5000), series, failure: None }
+    }
+
+    fn turns() -> Vec<Window> {
+        let window = |start: u64, end: u64| Window {
+            start_nanoseconds: start * MS,
+            end_nanoseconds: end * MS,
+            count: 50,
+            median_nanoseconds: 10 * MS,
+        };
+        vec![window(1100, 1600), window(2100, 2600)]
+    }
+
+    fn metered(recording: Recording) -> Metered {
+        Metered(Ok(Told { recording, idle: [(100 * MS, 900 * MS), (3100 * MS, 3900 * MS)] }))
+    }
+
+    #[test]
+    fn a_variant_has_the_energy_of_its_turns_without_idling() {
+        for quantity in [Quantity::Power, Quantity::Energy] {
+            let energy = metered(recording(quantity)).of_variant(&turns()).unwrap();
+            // A second of 3 W and of 2 W above idling, for 100 inferences of 10 ms.
+            assert_eq!(energy.gross_nanojoules, 30_000_000, "{quantity:?}");
+            assert_eq!((energy.net_nanojoules, energy.uncertainty_nanojoules), (20_000_000, 0), "{quantity:?}");
+            assert_eq!(energy.energy_delay_joule_seconds.parse::<f64>().unwrap(), 0.0002);
+            assert_eq!(energy.idle_microwatts, [1_000_000, 1_000_000]);
+        }
+    }
+
+    #[test]
+    fn a_plot_shows_power_also_of_a_counter() {
+        for quantity in [Quantity::Power, Quantity::Energy] {
+            let power = recording(quantity).power();
+            let at = |time: u64| power.iter().find(|(at, _)| *at == time * MS).unwrap().1;
+            assert!((at(500) - 1.0).abs() < 1e-6 && (at(2000) - 3.0).abs() < 1e-6, "{quantity:?}");
+        }
+        let mut jumped = recording(Quantity::Power);
+        jumped.series.readings[700].nanoseconds = 3 * MS;
+        assert!(jumped.power().windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn every_fault_has_a_name_and_required_makes_it_a_failure() {
+        let faults: [(&str, fn(&mut Recording)); 6] = [
+            ("MeterSilent", |told| drop(told.series.readings.drain(1200..1300))),
+            ("ReadingsDropped", |told| drop(told.series.readings.drain(1200..1204))),
+            ("ReadingsDropped", |told| told.series.lost = 0.01),
+            ("MeterClockJumped", |told| told.series.readings[1200].nanoseconds = 5),
+            ("MeterFailed", |told| told.series.readings[1200].value = f64::NAN),
+            ("MeterFailed", |told| told.failure = Some(Failure::infrastructure("MeterFailed", "unplugged"))),
+        ];
+        for (reason, fault) in faults {
+            let mut told = recording(Quantity::Power);
+            fault(&mut told);
+            let metered = metered(told);
+            assert_eq!(metered.of_variant(&turns()).unwrap_err(), reason);
+            assert!(metered.recording().is_some_and(|kept| kept.power().len() > 3800), "the data are kept");
+            let failure = metered.demand(EnergyPolicy::Required, "m/a", &turns()).unwrap_err();
+            assert!(failure.reason == "MeterFailed" && failure.message.contains(reason), "{failure}");
+            assert_eq!(metered.demand(EnergyPolicy::BestEffort, "m/a", &turns()), Ok(()));
+        }
+        let nothing = Metered(Err("MeterMissing".into()));
+        assert_eq!(nothing.of_variant(&turns()).unwrap_err(), "MeterMissing");
+        assert!(nothing.recording().is_none());
+        // A meter that ended before the machine idled again.
+        let mut short = recording(Quantity::Power);
+        short.series.readings.truncate(3500);
+        assert_eq!(metered(short).of_variant(&turns()).unwrap_err(), "MeterSilent");
+    }
+}
