@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(named(step), (INCONCLUSIVE.into(), Some("Step".into())));
         let bimodal = |n: usize| if n % 5 < 2 { 1000 } else { 1100 } + n as u64 % 11;
         assert_eq!(named(bimodal), (INCONCLUSIVE.into(), Some("Bimodal".into())));
-        let dwelling = |n: usize| if n / 130 % 2 == 0 { 1000 } else { 1100 } + n as u64 % 11;
+        let dwelling = |n: usize| if (n / 130).is_multiple_of(2) { 1000 } else { 1100 } + n as u64 % 11;
         assert_eq!(named(dwelling), (INCONCLUSIVE.into(), Some("Bimodal".into())));
         let wave = |n: usize| 1000 + n as u64 % 11 + (50.0 * (n as f64 / 80.0).sin() + 50.0) as u64;
         assert_eq!(named(wave), (INCONCLUSIVE.into(), Some("Drifting".into())));

@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 
 use edgeyard_job::Termination;
 use edgeyard_job::spec::{
-    AccuracyMetric, Backend, Device, EvaluationData, Fidelity, Identity, JobSpec, Limits, Measure, MeasuredVariant,
-    ModelFormat, Profile, Scenario, StoreAccess, Work, Workload,
+    AccuracyMetric, Backend, Device, EnergyPolicy, EvaluationData, Fidelity, HeadlinePercentile, Identity, JobSpec,
+    Limits, Measure, MeasuredVariant, ModelFormat, Profile, Scenario, StoreAccess, Work, Workload,
 };
 use edgeyard_record::{Record, digest};
 use support::store::Store;
@@ -51,7 +51,7 @@ fn spec(url: &str, models: &[&[u8]], evaluation: Option<&[u8]>) -> JobSpec {
             variants: variants.collect(),
             accuracy: evaluation
                 .map(|data| EvaluationData { digest: digest(data), metric: AccuracyMetric::Top1Accuracy }),
-            energy: edgeyard_job::spec::EnergyPolicy::default(),
+            energy: EnergyPolicy::default(),
             meter: None,
             cool_down_millidegrees: None,
             deadline_seconds: 120,
@@ -155,6 +155,56 @@ fn a_lost_lease_ends_the_job_as_cancelled() {
     let spec = spec(&store.url, &[&model], None);
     let (output, said) = run(dir.path(), &serde_json::to_string(&spec).unwrap());
     assert_eq!((output.status.code(), said.unwrap().reason.as_str()), (Some(5), "StaleFencingToken"));
+}
+
+#[test]
+fn what_the_spec_asks_for_is_what_the_record_says() {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = models::dense_onnx();
+    let store = Store::with(&[&model]);
+    let mut spec = spec(&store.url, &[&model], None);
+    let Work::Measure(measure) = &mut spec.work else { panic!("a measurement") };
+    measure.workload.scenario = Scenario::MultiStream;
+    measure.workload.percentile = Some(HeadlinePercentile::P95);
+    measure.workload.query_count = Some(2000);
+    measure.energy = EnergyPolicy::Disabled;
+    let (output, _) = run(dir.path(), &serde_json::to_string(&spec).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let contents = store.contents.lock().unwrap();
+    let record: Record = serde_json::from_slice(&contents.results["7c0e/2"]).unwrap();
+    let (workload, result) = (&record.workload, &record.results[0]);
+    assert_eq!((workload.scenario.as_str(), workload.percentile.as_deref()), ("MultiStream", Some("95")));
+    assert_eq!((workload.query_count, workload.seed), (Some(2000), 42));
+    assert_eq!(result.latency.as_ref().unwrap().inferences_per_query, 8);
+    assert_eq!((result.unavailable["energy"].as_str(), record.unavailable["power"].as_str()), ("Disabled", "Disabled"));
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_runs() {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = models::dense_onnx();
+    let store = Store::with(&[&model]);
+    let ends = |change: fn(&mut Measure)| {
+        let mut spec = spec(&store.url, &[&model], None);
+        let Work::Measure(measure) = &mut spec.work else { panic!("a measurement") };
+        change(measure);
+        let (output, said) = run(dir.path(), &serde_json::to_string(&spec).unwrap());
+        let said = said.unwrap();
+        (output.status.code().unwrap(), said.reason, said.message)
+    };
+    let (code, reason, message) = ends(|measure| {
+        measure.workload.percentile = Some(HeadlinePercentile::P99);
+        measure.workload.query_count = Some(100);
+    });
+    assert_eq!((code, reason.as_str()), (2, "TooFewQueries"));
+    assert!(message.contains("662"), "{message}");
+    let (code, reason, _) = ends(|measure| measure.energy = EnergyPolicy::Required);
+    assert_eq!((code, reason.as_str()), (2, "MeterMissing"));
+    let (code, reason, _) = ends(|measure| measure.workload.scenario = Scenario::Server);
+    assert_eq!((code, reason.as_str()), (2, "LatencyBoundMissing"));
+    assert!(store.contents.lock().unwrap().results.is_empty());
 }
 
 /// A recorded meter of two watts that is gone after so many milliseconds; 0: it stays.

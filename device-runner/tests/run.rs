@@ -380,3 +380,78 @@ fn python_gives_the_record_the_same_digest() {
     let (_, digest) = record(&out).seal().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), digest);
 }
+
+/// Runs a model on samples and numbers, and gives its accuracy.
+fn accuracy(model: &[u8], metric: &str, x: (&[usize], &[f32]), y: &[f32]) -> edgeyard_record::Accuracy {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = file(dir.path(), "m.onnx", model);
+    let array = |shape: &[usize], values: &[f32]| Array {
+        element: Element::F32,
+        shape: shape.into(),
+        data: support::bytes(values),
+    };
+    let count = x.0[0];
+    let (x, y) = (array(x.0, x.1), array(&[count, y.len() / count], y));
+    let set = file(dir.path(), "e.npz", &npz::write([("x", &x), ("y", &y)]).unwrap());
+    let out = dir.path().join("out");
+    let base = ["run", "--device-class", "host-cpu", "--profile", "Smoke", "--metric", metric, "--out", text(&out)];
+    succeed(&[&base[..], &["--model", text(&model), "--evaluation", text(&set)]].concat());
+    let result = record(&out).results.remove(0);
+    assert!(result.output_digest.is_some());
+    result.accuracy.unwrap()
+}
+
+#[test]
+fn numbers_and_curves_are_scored_with_their_intervals() {
+    let x: Vec<f32> = (0..60).map(|n| n as f32 / 10.0).collect();
+    // The model doubles; one sample in two is half a unit away in each of its three numbers.
+    let y: Vec<f32> = x.iter().enumerate().map(|(n, x)| 2.0 * x + if n / 3 % 2 == 0 { 0.5 } else { 0.0 }).collect();
+    let found = accuracy(&models::dense_onnx(), "MeanAbsoluteError", (&[20, 3], &x), &y);
+    assert_eq!(
+        (found.metric.as_str(), found.value.as_str(), found.sample_count),
+        ("MeanAbsoluteError", "0.250000", 20)
+    );
+    let number = |text: &str| text.parse::<f64>().unwrap();
+    assert!(number(&found.lower) < 0.25 && 0.25 < number(&found.upper), "{found:?}");
+    assert_eq!((found.interval_method.as_str(), found.correct), ("Bootstrap", None));
+    assert_eq!(found.unavailable["correct"], "NotCounted");
+
+    // The second logarithm less the first rises with n: the last ten are the positive ones, but for one that is not.
+    let x: Vec<f32> = (0..20).flat_map(|n| [1.0, 1.0 + n as f32]).collect();
+    let y: Vec<f32> = (0..20).map(|n| if n >= 10 && n != 12 { 1.0 } else { 0.0 }).collect();
+    let found = accuracy(&models::log_onnx(), "AreaUnderCurve", (&[20, 2], &x), &y);
+    // Of 9 · 11 pairs, the stray is above the two positives before it.
+    assert_eq!(found.value, format!("{:.6}", 97.0 / 99.0));
+    let found = accuracy(&models::log_onnx(), "MacroF1", (&[20, 2], &x), &y);
+    // All but the first (a tie, which the first class wins) are called 1: 9 right of 19 answers and 9 truths; class 0 has 1 of 1 and 11.
+    assert_eq!(found.value, format!("{:.6}", (18.0 / 28.0 + 2.0 / 12.0) / 2.0));
+}
+
+#[test]
+fn answers_that_do_not_fit_are_told_before_anything_is_measured() {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = file(dir.path(), "dense.onnx", &models::dense_onnx());
+    let set = data_set(dir.path(), "e.npz", &[20, 3], &[0.5; 60], Some(&[0, 1, 2, 7].repeat(5)));
+    let out = dir.path().join("out");
+    let run = |metric: &str, hint: &str, reason: &str| {
+        let base = [
+            "run",
+            "--model",
+            text(&model),
+            "--device-class",
+            "host-cpu",
+            "--profile",
+            "Standard",
+            "--out",
+            text(&out),
+        ];
+        fail(&[&base[..], &["--evaluation", text(&set), "--metric", metric]].concat(), 2, reason, hint);
+    };
+    // Profile Standard: a test that measured first would take minutes.
+    run("Top1Accuracy", "label 7 of sample 3", "DatasetDoesNotFit");
+    run("MacroF1", "label 7 of sample 3", "DatasetDoesNotFit");
+    run("MeanAbsoluteError", "y has 1 numbers", "DatasetDoesNotFit");
+    run("AreaUnderCurve", "y holds 2", "DatasetMalformed");
+}

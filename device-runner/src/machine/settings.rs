@@ -26,6 +26,10 @@ pub fn read(root: &Root) -> BTreeMap<String, String> {
     add("cpuQuotaMillicores", cgroup::quota_millicores(root).map(|quota| quota.to_string()));
     add("memoryLimitBytes", cgroup::memory_limit(root).map(|limit| limit.to_string()));
     let status = root.read("/proc/self/status").unwrap_or_default();
+    // What changes how runtimes use threads and memory.
+    for name in ["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "MALLOC_ARENA_MAX", "LD_PRELOAD"] {
+        add(&format!("variable {name}"), std::env::var(name).ok().filter(|value| !value.is_empty()));
+    }
     add("affinity", status.lines().find_map(|line| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned())));
     found
 }

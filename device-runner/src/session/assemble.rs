@@ -117,6 +117,7 @@ pub fn outcome(context: Context, subjects: Vec<Subject>, found: Found) -> Result
             version: env!("CARGO_PKG_VERSION").into(),
             clock: clock::NAME.into(),
             clock_overhead_nanoseconds: (!context.clock_is_emulated).then_some(clock_overhead),
+            methods: super::methods::describe(plan, &timing, context.clock_is_emulated),
             unavailable: if context.clock_is_emulated {
                 [("clockOverheadNanoseconds".to_owned(), "EmulatedClock".to_owned())].into()
             } else {

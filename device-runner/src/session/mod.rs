@@ -8,6 +8,7 @@ mod latency;
 mod compare;
 mod energy;
 mod scenario;
+mod methods;
 mod assemble;
 
 use std::collections::BTreeMap;

@@ -20,11 +20,11 @@ use crate::timing::Timing;
 /// Samples that are sent to a lane at once.
 pub const CHUNK: usize = 500;
 /// Different inputs that a measurement goes through.
-const KEPT_INPUTS: usize = 16;
+pub const KEPT_INPUTS: usize = 16;
 /// Inputs on which instructions are counted.
-const COUNTED_INPUTS: usize = 3;
+pub const COUNTED_INPUTS: usize = 3;
 /// Inferences before the first sample of a window, because another variant had its turn and the caches.
-const REWARM: u64 = 5;
+pub const REWARM: u64 = 5;
 /// A search for a rate goes down to this share of the runtime's rate without a pause.
 const LOWEST_SHARE: f64 = 32.0;
 

@@ -156,6 +156,9 @@ pub struct Harness {
     pub clock: String,
     /// Median of the time between two readings of the clock.
     pub clock_overhead_nanoseconds: Option<u64>,
+    /// How it measures, in words and numbers: what is timed, which inputs, how intervals are made.
+    #[serde(default)]
+    pub methods: BTreeMap<String, String>,
     /// What is unknown, and why.
     pub unavailable: BTreeMap<String, String>,
 }
@@ -648,5 +651,49 @@ impl Record {
             crate::reasons::stale(&record, &mut String::new(), &mut found);
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_first_version_is_read() {
+        let workload: Workload =
+            serde_json::from_str(r#"{"scenario": "SingleStream", "profile": "Quick", "seed": 0, "threads": 1}"#)
+                .unwrap();
+        assert_eq!((workload.percentile, workload.shortened), (None, Vec::new()));
+        let accuracy: Accuracy = serde_json::from_str(
+            r#"{"metric": "Top1Accuracy", "value": "0.9", "lower": "0.8", "upper": "1", "sampleCount": 10, "correct": 9,
+                "datasetDigest": "sha256:9e"}"#,
+        )
+        .unwrap();
+        assert_eq!((accuracy.interval_method.as_str(), accuracy.correct), ("Wilson", Some(9)));
+        let latency = r#"{"count": 1, "warmUpCount": 1, "warmUpSteady": true, "minimumNanoseconds": 1, "maximumNanoseconds": 1,
+            "meanNanoseconds": 1, "percentileMethod": "m", "percentiles": {}, "disturbance": {"involuntaryContextSwitches": 0,
+            "voluntaryContextSwitches": 0, "minorPageFaults": 0, "majorPageFaults": 0}, "unavailable": {}, "windows": []}"#;
+        let latency: Latency = serde_json::from_str(latency).unwrap();
+        assert_eq!((latency.inferences_per_query, latency.sample_every), (1, 1));
+    }
+
+    #[test]
+    fn every_field_is_required_of_who_writes() {
+        fn optional(schema: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+            if let Some(properties) = schema.get("properties").and_then(serde_json::Value::as_object) {
+                let required = schema.get("required").and_then(serde_json::Value::as_array);
+                let is_required = |name: &String| required.is_some_and(|all| all.iter().any(|one| one == name));
+                found.extend(properties.keys().filter(|name| !is_required(name)).map(|name| format!("{at}.{name}")));
+            }
+        }
+        let schema = serde_json::to_value(json_schema()).unwrap();
+        let mut found = Vec::new();
+        optional(&schema, "Record", &mut found);
+        let types = schema["$defs"].as_object().unwrap();
+        assert!(types.len() > 20);
+        for (name, schema) in types {
+            optional(schema, name, &mut found);
+        }
+        assert_eq!(found, Vec::<String>::new());
     }
 }
