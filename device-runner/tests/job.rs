@@ -156,75 +156,12 @@ fn a_lost_lease_ends_the_job_as_cancelled() {
     assert_eq!((output.status.code(), said.unwrap().reason.as_str()), (Some(5), "StaleFencingToken"));
 }
 
-<<<<<<< HEAD
-/// A recorded meter of two watts that is gone after so many milliseconds; 0: it stays.
-fn recorded_meter(dir: &Path, milliseconds: u64) -> String {
-    let meter = dir.join(format!("meter-{milliseconds}"));
-    std::fs::create_dir(&meter).unwrap();
-    let repeat = milliseconds == 0;
-    let about = format!(r#"{{"name": "lab", "scope": "board", "periodNanoseconds": 5000000, "repeat": {repeat}}}"#);
-    support::file(&meter, "meter.json", about.as_bytes());
-    let rows: String = (0..=milliseconds.max(50) / 5).map(|index| format!("{},2.0\n", index * 5_000_000)).collect();
-    support::file(&meter, "readings.csv", format!("nanoseconds,watts\n{rows}").as_bytes());
-    format!("replay:{}", text(&meter))
-}
-
-#[test]
-fn the_energy_policy_decides_what_a_meters_failure_means() {
-    use EnergyPolicy::{BestEffort, Disabled, Required};
-=======
-#[test]
-fn what_the_spec_asks_for_is_what_the_record_says() {
->>>>>>> hB
-    need("EDGEYARD_ORT_LIB");
-    let dir = folder();
-    let model = models::dense_onnx();
-    let store = Store::with(&[&model]);
-<<<<<<< HEAD
-    let (stays, goes) = (recorded_meter(dir.path(), 0), recorded_meter(dir.path(), 300));
-    let missing = "hwmon:no-such-chip".to_owned();
-    for (policy, meter, code, said, energy) in [
-        (Required, Some(&stays), 0, "Succeeded", None),
-        (Required, Some(&goes), 4, "MeterFailed", None),
-        (Required, Some(&missing), 4, "MeterMissing", None),
-        (Required, None, 2, "MeterMissing", None),
-        (BestEffort, Some(&goes), 0, "Succeeded", Some("MeterFailed")),
-        (BestEffort, Some(&missing), 0, "Succeeded", Some("MeterMissing")),
-        (BestEffort, None, 0, "Succeeded", Some("NoMeter")),
-        (Disabled, Some(&stays), 0, "Succeeded", Some("Disabled")),
-    ] {
-        let mut spec = spec(&store.url, &[&model], None);
-        if let Work::Measure(measure) = &mut spec.work {
-            (measure.energy, measure.meter) = (policy, meter.cloned());
-        }
-        store.contents.lock().unwrap().results.clear();
-        let (output, words) = run(dir.path(), &serde_json::to_string(&spec).unwrap());
-        let told = format!("{policy:?} {meter:?}: {}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!((output.status.code(), words.unwrap().reason.as_str()), (Some(code), said), "{told}");
-        if code != 0 {
-            continue;
-        }
-        let contents = store.contents.lock().unwrap();
-        let record: Record = serde_json::from_slice(&contents.results["7c0e/2"]).unwrap();
-        assert_eq!(record.nulls_without_reason(), Vec::<String>::new(), "{told}");
-        let result = &record.results[0];
-        assert_eq!(result.unavailable.get("energy").map(String::as_str), energy, "{told}");
-        assert_eq!(result.energy.is_some(), energy.is_none(), "{told}");
-        // Latencies do not hang on a meter, and what it told before it failed is kept.
-        assert!(result.latency.is_some(), "{told}");
-        let told_power = meter == Some(&goes) || energy.is_none();
-        assert_eq!(record.power.is_some_and(|power| power.count >= 60), told_power, "{told}");
-    }
-}
-
 #[test]
 fn what_the_spec_asks_for_is_what_the_record_says() {
     need("EDGEYARD_ORT_LIB");
     let dir = folder();
     let model = models::dense_onnx();
     let store = Store::with(&[&model]);
-=======
->>>>>>> hB
     let mut spec = spec(&store.url, &[&model], None);
     let Work::Measure(measure) = &mut spec.work else { panic!("a measurement") };
     measure.workload.scenario = Scenario::MultiStream;
@@ -267,8 +204,6 @@ fn what_cannot_work_is_refused_before_anything_runs() {
     let (code, reason, _) = ends(|measure| measure.workload.scenario = Scenario::Server);
     assert_eq!((code, reason.as_str()), (2, "LatencyBoundMissing"));
     assert!(store.contents.lock().unwrap().results.is_empty());
-<<<<<<< HEAD
-=======
 }
 
 /// A recorded meter of two watts that is gone after so many milliseconds; 0: it stays.
@@ -324,5 +259,4 @@ fn the_energy_policy_decides_what_a_meters_failure_means() {
         let told_power = meter == Some(&goes) || energy.is_none();
         assert_eq!(record.power.is_some_and(|power| power.count >= 60), told_power, "{told}");
     }
->>>>>>> hB
 }
