@@ -68,7 +68,7 @@ impl Replay {
             }
             Some(protocol) => {
                 let (readings, lost) = decode(folder, protocol, &about).map_err(|failure| refused(failure.message))?;
-                about.period_nanoseconds = stream::PERIOD;
+                about.period_nanoseconds = about.period_nanoseconds.max(stream::PERIOD);
                 (Quantity::Power, readings, lost)
             }
         };

@@ -13,6 +13,8 @@ pub const PERIOD: u64 = 1_000_000;
 /// The stream may lag behind by what buffers hold, and may run ahead by how early the first bytes came.
 const MOST_BEHIND: u64 = 1_000_000_000;
 const MOST_AHEAD: u64 = 250_000_000;
+/// Whatever counts more lost samples at once than some minutes' is no analyser's clock.
+const MOST_LOST: u64 = 10_000_000;
 /// More current than this flows backwards only in a stream that is out of step.
 const MOST_BACKWARDS: f64 = -0.01;
 
@@ -84,6 +86,9 @@ impl Stream {
                     self.samples += 1;
                     readings.extend(self.close(begun)?);
                 }
+                Piece::Lost(lost) if *lost > MOST_LOST => {
+                    return Err(failed(format!("{lost} samples were lost at once: the stream is out of step")));
+                }
                 Piece::Lost(lost) => {
                     self.lost += lost;
                     for _ in 0..*lost {
@@ -141,6 +146,39 @@ mod tests {
         let readings = stream.take(&more, 10_500_000).unwrap();
         assert_eq!(readings, [Reading { nanoseconds: 10_000_000, value: 44.0 }]);
         assert!((stream.lost() - 2.0 / 30.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn noise_is_no_stream_and_never_a_crash() {
+        use crate::meter::decode::Decoder;
+        use crate::meter::lpm01a::{BinaryDecoder, TextDecoder};
+        use crate::meter::ppk2::{Calibration, Ppk2Decoder};
+        let calibration = Calibration::parse("R0: 1000\nR1: 100\nR2: 10\nR3: 1\nR4: 0.1\n").unwrap();
+        let mut random = edgeyard_measure::random::Random::new(11);
+        let mut refused = 0;
+        for round in 0..300 {
+            let mut decoder: Box<dyn Decoder> = match round % 3 {
+                0 => Box::new(BinaryDecoder::new(10_000)),
+                1 => Box::new(TextDecoder::new(10_000)),
+                _ => Box::new(Ppk2Decoder::new(calibration, 3300)),
+            };
+            let mut stream = Stream::new(10_000, 3300);
+            for _ in 0..50 {
+                let bytes: Vec<u8> = (0..random.below(200))
+                    .map(|_| match random.below(4) {
+                        // Bytes that mean something to one of them.
+                        0 => *b"\xf0\xf3\xff\xf1\n-0T".get(random.below(8)).unwrap(),
+                        _ => random.below(256) as u8,
+                    })
+                    .collect();
+                let mut pieces = Vec::new();
+                if decoder.feed(&bytes, &mut pieces).and_then(|()| stream.take(&pieces, 1)).is_err() {
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+        assert!(refused > 250, "{refused} of 300 were refused");
     }
 
     #[test]
