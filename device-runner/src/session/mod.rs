@@ -157,6 +157,7 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
         {
             // All of them once more: what is compared has to take turns.
             tracing::info!(reason = cause.reason, variant = cause.label, "a series moved: measuring once more");
+            context.progress.total += subjects.len() as u64 * (2 + windows);
             for subject in &mut subjects {
                 let engine = engine_for(plan, subject.variant);
                 subject.start_again(&mut context, engine, &timing, &cause)?;

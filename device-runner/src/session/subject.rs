@@ -1,5 +1,6 @@
 //! One variant on its way through a run: its lane, and what has been found so far.
 
+use edgeyard_job::spec::Scenario;
 use edgeyard_measure::server::{self, Found, Trial};
 use edgeyard_measure::{Sample, schedule};
 use edgeyard_record::Window;
@@ -21,6 +22,8 @@ use crate::timing::Timing;
 pub const CHUNK: usize = 500;
 /// Different inputs that a measurement goes through.
 pub const KEPT_INPUTS: usize = 16;
+/// Bytes of the inputs that an Offline measurement goes through, at most.
+pub const MOST_KEPT: usize = 256 << 20;
 /// Inputs on which instructions are counted.
 pub const COUNTED_INPUTS: usize = 3;
 /// Inferences before the first sample of a window, because another variant had its turn and the caches.
@@ -190,7 +193,7 @@ impl<'a> Subject<'a> {
             context.phase("Load", Some(label.clone()), start);
 
             let start = context.now();
-            let inputs = this.inputs(context, KEPT_INPUTS)?;
+            let inputs = this.kept(context)?;
             let first = inputs.first().cloned().unwrap_or_default();
             let (reply, _) = this.ask(context, &Request::Infer { count: 1 }, &first)?;
             let Reply::Inferred { first_nanoseconds } = reply else { return Err(strange(&reply)) };
@@ -213,7 +216,29 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Inputs to measure with: samples chosen by the seed, or numbers made from it.
+    /// Inputs to measure with. Offline takes the samples of the set in order, as many as [`MOST_KEPT`] holds.
+    fn kept(&self, context: &Context) -> Result<Vec<Vec<u8>>, Failure> {
+        let (Some(data), Scenario::Offline) = (&context.plan.data, context.plan.workload.scenario) else {
+            return self.inputs(context, KEPT_INPUTS);
+        };
+        let fit = self.fit(context)?;
+        let count = data.x.count();
+        let mut inputs: Vec<Vec<u8>> = Vec::new();
+        let mut bytes = 0;
+        for from in (0..count).step_by(fit.batch) {
+            let mut input = Vec::new();
+            // The last batch is filled up from the beginning.
+            (from..from + fit.batch).for_each(|index| fit.convert(data.x.sample(index % count), &mut input));
+            bytes += input.len();
+            if bytes > MOST_KEPT && !inputs.is_empty() {
+                break;
+            }
+            inputs.push(input);
+        }
+        Ok(inputs)
+    }
+
+    /// Inputs to measure or count with: samples chosen by the seed, or numbers made from it.
     fn inputs(&self, context: &Context, count: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let info = self.info.as_ref().expect("the model is loaded before it is fed");
         let mut generator = Generator::new(context.plan.workload.seed);
