@@ -2,7 +2,7 @@
 
     generate.py --seed N --count N OUT        many small models, one operator each (a few with several)
     generate.py --model FILE --seed N OUT     random inputs for a given model
-    generate.py --refused --seed N OUT        models that must be refused: float.tflite, unknown.tflite (no inputs or outputs)
+    generate.py --refused --seed N OUT        models that must be refused: float, unknown, version, wide (no inputs or outputs)
 
 Writes OUT/NAME.tflite, OUT/NAME.in (all inputs of a trial one after the other, trial after trial) and OUT/NAME.out. The tests of the engine and of
 the firmware read them. The same seed makes the same files. Needs tflite-micro, ai-edge-litert (for its schema), flatbuffers and numpy.
@@ -19,7 +19,7 @@ import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 
 TRIALS = 4
-INT8, INT32, FLOAT32 = schema.TensorType.INT8, schema.TensorType.INT32, schema.TensorType.FLOAT32
+INT8, INT16, INT32, FLOAT32 = (schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.INT32, schema.TensorType.FLOAT32)
 OP = schema.BuiltinOperator
 TYPES = {INT8: np.int8, INT32: np.int32, FLOAT32: np.float32}
 
@@ -474,8 +474,12 @@ def refused(kind):
         x = b.input([1, 4], dtype=FLOAT32)
         w = b.tensor([2, 4], FLOAT32, data=np.ones((2, 4)))
         b.op(OP.FULLY_CONNECTED, [x, w, -1], [b.output([1, 2], dtype=FLOAT32)], schema.FullyConnectedOptionsT())
-    else:
+    elif kind == "unknown":
         b.op(OP.COS, [b.input([1, 4])], [b.output([1, 4])])
+    elif kind == "version":
+        b.op(OP.RELU, [b.input([1, 4])], [b.output([1, 4])], version=99)
+    else:
+        b.op(OP.SOFTMAX, [b.input([1, 4])], [b.output([1, 4], 1 / 32768, 0, dtype=INT16)], schema.SoftmaxOptionsT())
     return b.build()
 
 
@@ -527,7 +531,7 @@ def main():
         graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)).subgraphs[0]
         rng = np.random.default_rng([args.seed, 1])
         write(args.out, path.stem, model, *run(model, len(graph.inputs), len(graph.outputs), rng, args.trials))
-    for kind in ("float", "unknown") if args.refused else ():
+    for kind in ("float", "unknown", "version", "wide") if args.refused else ():
         (args.out / f"{kind}.tflite").write_bytes(refused(kind))
     for i in range(0 if args.model or args.refused else args.count):
         rng = np.random.default_rng([args.seed, i])
