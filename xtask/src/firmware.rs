@@ -162,7 +162,7 @@ fn all(source: &Path, folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let flags = remapped(source)?;
     let mut built = Vec::new();
     for machine in machines(source)? {
-        let what = format!("firmware for {} ({})", machine.name, machine.core);
+        let what = format!("firmware for {} ({})", machine.name, facts(&machine));
         let elf = step(&what, || one(&machine, source, folder, &flags))?;
         let name = format!("{}.elf", machine.name);
         built.push((if machine.emulated { name.into() } else { Path::new(BOARDS).join(name) }, elf));
@@ -170,6 +170,17 @@ fn all(source: &Path, folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let library = step("QEMU plugin that counts instructions", || plugin(source, folder, &flags))?;
     built.push((PLUGIN.1.into(), library));
     Ok(built)
+}
+
+/// A machine in a few words.
+fn facts(machine: &Machine) -> String {
+    let Machine { core, board, clock_hertz, flash_bytes, ram_bytes, name: _, target: _, emulated: _ } = machine;
+    let mut words = vec![core.clone()];
+    words.extend(board.clone());
+    words.extend(clock_hertz.map(|hertz| format!("{} MHz", hertz / 1_000_000)));
+    words.extend(flash_bytes.map(|bytes| format!("{} KiB flash", bytes / 1024)));
+    words.extend(ram_bytes.map(|bytes| format!("{} KiB RAM", bytes / 1024)));
+    words.join(", ")
 }
 
 fn one(machine: &Machine, source: &Path, folder: &Path, flags: &str) -> Result<PathBuf> {

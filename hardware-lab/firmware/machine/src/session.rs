@@ -88,13 +88,14 @@ fn hello(head: Head) -> Result<(), Broken> {
     // SAFETY: only their lengths are taken.
     let (arena, model) = unsafe { (memory::arena().len(), memory::model().len()) };
     let link = link();
-    link.begin(HELLO_REPLY, 4 + board::NAME.len() + 5 * 4);
+    link.begin(HELLO_REPLY, 4 + board::NAME.len() + 6 * 4);
     link.text(board::NAME.as_bytes());
     link.u32(memory::code_bytes());
     link.u32(memory::static_bytes());
     link.u32(arena as u32);
     link.u32(model as u32);
     link.u32(memory::stack().len() as u32);
+    link.u32(board::UNIT);
     link.end();
     Ok(())
 }
