@@ -87,10 +87,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn build() -> Result<Vec<String>> {
+    build_telling(true)
+}
+
+/// As [`build`]; with `tell` off, without a line for each step, for commands whose output a program reads.
+///
+/// # Errors
+/// As [`run`].
+pub fn build_telling(tell: bool) -> Result<Vec<String>> {
     let source = layout::root()?.join("hardware-lab/firmware");
     let out = environment::firmware_dir()?;
     fs::create_dir_all(out.join(BOARDS))?;
-    let built = all(&source, &layout::cargo_target()?.join("firmware-build"))?;
+    let built = all(&source, &layout::cargo_target()?.join("firmware-build"), tell)?;
     built
         .iter()
         .map(|(file, from)| {
@@ -120,7 +128,7 @@ fn twice() -> Result<Vec<String>> {
         let folder = tempfile::tempdir()?;
         let copy = folder.path().join(name);
         copy_sources(&source, &copy)?;
-        let built = all(&copy, &copy.join("target"))?;
+        let built = all(&copy, &copy.join("target"), true)?;
         let digests = built.into_iter().map(|(file, path)| Ok((file, fs::read(path)?))).collect::<Result<Vec<_>>>()?;
         Ok(digests)
     });
@@ -158,16 +166,17 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Builds all machines' ELFs and the plugin; returns where each belongs below `target/firmware/` and where it is now.
-fn all(source: &Path, folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+fn all(source: &Path, folder: &Path, tell: bool) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let telling = |what: &str, work: &dyn Fn() -> Result<PathBuf>| if tell { step(what, work) } else { work() };
     let flags = remapped(source)?;
     let mut built = Vec::new();
     for machine in machines(source)? {
         let what = format!("firmware for {} ({})", machine.name, facts(&machine));
-        let elf = step(&what, || one(&machine, source, folder, &flags))?;
+        let elf = telling(&what, &|| one(&machine, source, folder, &flags))?;
         let name = format!("{}.elf", machine.name);
         built.push((if machine.emulated { name.into() } else { Path::new(BOARDS).join(name) }, elf));
     }
-    let library = step("QEMU plugin that counts instructions", || plugin(source, folder, &flags))?;
+    let library = telling("QEMU plugin that counts instructions", &|| plugin(source, folder, &flags))?;
     built.push((PLUGIN.1.into(), library));
     Ok(built)
 }

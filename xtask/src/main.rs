@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | cluster | images | firmware | codegen | exec | demo | test`.
+//! Developer commands: `cargo xtask setup | cluster | images | firmware | codegen | exec | demo | test | bench`.
 //!
 //! A table of subcommands and nothing else; each command is a module of its own.
 
@@ -14,6 +14,7 @@ mod cluster;
 mod exec;
 mod demo;
 mod test;
+mod bench;
 
 use clap::{Parser, Subcommand};
 
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the tests
     Test(test::Args),
+    /// Measure, and report; nothing is asserted
+    Bench(bench::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -54,6 +57,7 @@ fn main() -> std::process::ExitCode {
         Command::Exec(args) => exec::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(code) => code,
