@@ -1,7 +1,7 @@
 //! Kernels for the vector extension of ARMv8.1-M: sixteen products per instruction. The loops themselves are in mve.s; here
 //! inputs are laid out for them. What they rely on is `Finish::plain`; everything else goes to the portable kernels.
 
-use super::{Planes, Rows, Windows, portable};
+use super::{Planes, Rows, Windows, portable, taps};
 use crate::ops::{Channel, Finish, Window};
 use core::arch::global_asm;
 
@@ -193,16 +193,19 @@ enum Plan {
     Turned,
     /// 3x3, eight channels at a time.
     Lines,
+    /// Any other window, with one output channel per input channel.
+    Taps,
     Portable,
 }
 
 fn plan(w: &Window, finish: &Finish) -> Plan {
-    if !finish.plain {
-        Plan::Portable
-    } else if w.in_c == 1 {
+    let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1);
+    if finish.plain && w.in_c == 1 {
         Plan::Turned
-    } else if (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1) && w.in_c == w.out_c && w.out_c >= BLOCK {
+    } else if finish.plain && three && w.in_c == w.out_c && w.out_c >= BLOCK {
         Plan::Lines
+    } else if taps::can(w) {
+        Plan::Taps
     } else {
         Plan::Portable
     }
@@ -210,6 +213,7 @@ fn plan(w: &Window, finish: &Finish) -> Plan {
 
 pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
     match plan(window, finish) {
+        Plan::Taps => taps::scratch(window),
         Plan::Portable => portable::planes_scratch(window, finish),
         Plan::Turned => {
             let pixels = window.out_h * window.out_w;
@@ -221,6 +225,7 @@ pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
 
 pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
     match plan(planes.window, planes.finish) {
+        Plan::Taps => taps::convolve(planes, image, output, scratch),
         Plan::Portable => portable::convolve(planes, image, output, scratch),
         Plan::Turned => turned(planes, image, output, scratch),
         Plan::Lines => lines(planes, image, output, scratch),

@@ -209,6 +209,36 @@ edgeyard_mve_columns:
 2:  pop {r7, pc}
     .size edgeyard_mve_columns, . - edgeyard_mve_columns
 
+@ void edgeyard_mve_taps(const TapsArguments *): a window of any size over eight channels.
+@ r0 values, r1 weights, r2 bytes to the next column, r3 to the next line, r4 lines, r5 columns, r6 sums
+    .section .text.edgeyard_mve_taps,"ax",%progbits
+    .global edgeyard_mve_taps
+    .type edgeyard_mve_taps, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_taps:
+    push {r4-r7, lr}
+    ldm r0, {r0-r6}
+    vldrw.u32 q0, [r6]
+    vldrw.u32 q1, [r6, #16]
+1:  dls lr, r5
+2:  vldrb.s16 q2, [r0]
+    add r0, r2
+    vldrb.s16 q3, [r1], #8
+    vmul.i16 q2, q2, q3
+    vmovlb.s16 q3, q2
+    vmovlt.s16 q2, q2
+    vadd.i32 q0, q0, q3
+    vadd.i32 q1, q1, q2
+    le lr, 2b
+    add r0, r3
+    subs r4, #1
+    bne 1b
+    vstrw.32 q0, [r6]
+    vstrw.32 q1, [r6, #16]
+    pop {r4-r7, pc}
+    .size edgeyard_mve_taps, . - edgeyard_mve_taps
+
 @ void edgeyard_mve_planes(const PlanesArguments *): a line of 3x3 windows over eight channels, one window at a time.
 @ r0 r1 r2 lines, r3 weights, r4 channels, r5 output, r6 output step, r7 pixels, r8 bytes to the next window, r9 zero point
 @ q0 sums of even channels, q1 of odd ones, q5 low, q6 high, q7 offsets of every other channel
