@@ -210,7 +210,7 @@ edgeyard_mve_columns:
     .size edgeyard_mve_columns, . - edgeyard_mve_columns
 
 @ void edgeyard_mve_taps(const TapsArguments *): a window of any size over eight channels.
-@ r0 values, r1 weights, r2 bytes to the next column, r3 to the next line, r4 lines, r5 columns, r6 sums
+@ r0 values, r1 weights, r2 bytes to the next column, r3 to the next line, r4 lines, r5 columns, r6 sums, r7 gap between lines of weights
     .section .text.edgeyard_mve_taps,"ax",%progbits
     .global edgeyard_mve_taps
     .type edgeyard_mve_taps, %function
@@ -218,7 +218,7 @@ edgeyard_mve_columns:
     .p2align 2
 edgeyard_mve_taps:
     push {r4-r7, lr}
-    ldm r0, {r0-r6}
+    ldm r0, {r0-r7}
     vldrw.u32 q0, [r6]
     vldrw.u32 q1, [r6, #16]
 1:  dls lr, r5
@@ -232,6 +232,7 @@ edgeyard_mve_taps:
     vadd.i32 q1, q1, q2
     le lr, 2b
     add r0, r3
+    add r1, r7
     subs r4, #1
     bne 1b
     vstrw.32 q0, [r6]

@@ -1,8 +1,9 @@
-//! Depthwise convolutions with any window: a block of channels at a time, tap after tap, straight from the image where the window
-//! lies inside it and from a gathered copy where it does not. The 3x3 window has faster loops of its own, in dsp.rs and mve.rs.
+//! Depthwise convolutions with any window: a block of channels at a time, tap after tap, straight from the image; taps that lie
+//! outside of it take the padding's value. The 3x3 window has faster loops of its own, in dsp.rs and mve.rs.
 
 use super::Planes;
 use crate::ops::Window;
+use core::ops::Range;
 
 #[cfg(feature = "dsp")]
 pub(super) use dsp::BLOCK;
@@ -13,12 +14,17 @@ pub(super) use mve::BLOCK;
 #[cfg(feature = "mve")]
 use mve::{WEIGHT, pack, sums};
 
-/// Where a window's values lie: `BLOCK` channels at `at`, then those of the next column, and of the next line.
+/// A part of a window: where its values lie (`BLOCK` channels at `at`, then those of the next column, and of the next line), and
+/// its weights, with `gap` bytes between lines.
 #[derive(Clone, Copy)]
-struct Source {
+struct Part {
     at: *const i8,
     column: usize,
     line: usize,
+    weights: *const i8,
+    gap: usize,
+    lines: usize,
+    columns: usize,
 }
 
 /// Whether these loops take the convolution.
@@ -27,21 +33,18 @@ pub(super) fn can(window: &Window) -> bool {
 }
 
 pub(super) fn scratch(window: &Window) -> usize {
-    window.taps() * (WEIGHT + BLOCK)
+    window.taps() * WEIGHT
 }
 
 pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
     let w = planes.window;
     let (count, taps) = (w.out_c, w.taps());
-    let Some((weights, row)) = scratch.split_at_mut_checked(taps * WEIGHT) else { return };
-    let Some(row) = row.get_mut(..taps * BLOCK) else { return };
+    let (column, line) = (w.dilation_w * w.in_c, w.dilation_h * w.in_w * w.in_c);
+    let Some(weights) = scratch.get_mut(..taps * WEIGHT) else { return };
     if image.len() < w.in_h * w.in_w * w.in_c || !weights.as_ptr().cast::<u32>().is_aligned() {
         return;
     }
-    let (last_top, last_left) = (
-        w.in_h as isize - ((w.k_h - 1) * w.dilation_h + 1) as isize,
-        w.in_w as isize - ((w.k_w - 1) * w.dilation_w + 1) as isize,
-    );
+    let outside = [planes.fill; BLOCK];
     for b in 0..count.div_ceil(BLOCK) {
         // The last block overlaps its neighbour if the channels are no multiple of a block.
         let first = (b * BLOCK).min(count - BLOCK);
@@ -55,19 +58,37 @@ pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scr
         for (n, pixel) in output.chunks_exact_mut(count).enumerate() {
             let (y, x) = (n / w.out_w, n % w.out_w);
             let (top, left) = ((y * w.stride_h) as isize - w.pad_h, (x * w.stride_w) as isize - w.pad_w);
-            let source = if top >= 0 && left >= 0 && top <= last_top && left <= last_left {
-                let at = (top as usize * w.in_w + left as usize) * w.in_c + first;
-                let (column, line) = (w.dilation_w * w.in_c, w.dilation_h * w.in_w * w.in_c);
-                // SAFETY: the window's first value lies within the image.
-                Source { at: unsafe { image.as_ptr().add(at) }, column, line }
-            } else {
-                w.gather(image, (y, x), (first, BLOCK), planes.fill, row);
-                Source { at: row.as_ptr(), column: BLOCK, line: w.k_w * BLOCK }
+            let ys = inside(top, w.k_h, w.dilation_h, w.in_h);
+            let xs = inside(left, w.k_w, w.dilation_w, w.in_w);
+            let part = |lines: &Range<usize>, columns: &Range<usize>| Part {
+                at: outside.as_ptr(),
+                column: 0,
+                line: 0,
+                // SAFETY: the part's first tap is one of the window's, or the part is empty.
+                weights: unsafe { weights.as_ptr().add((lines.start * w.k_w + columns.start) * WEIGHT) },
+                gap: (w.k_w - columns.len()) * WEIGHT,
+                lines: lines.len(),
+                columns: columns.len(),
             };
-            // SAFETY: all taps of the window lie within the image or the row; `weights` has one entry for each.
-            let sums = unsafe { sums(source, weights.as_ptr(), (w.k_h, w.k_w), starts) };
+            let mut acc = starts;
+            // SAFETY of every sum: `weights` has an entry for each tap; outside the image the same values stand for all taps.
+            if ys.len() < w.k_h || xs.len() < w.k_w {
+                for lines in [0..ys.start, ys.end..w.k_h] {
+                    acc = unsafe { sums(&part(&lines, &(0..w.k_w)), acc) };
+                }
+                for columns in [0..xs.start, xs.end..w.k_w] {
+                    acc = unsafe { sums(&part(&ys, &columns), acc) };
+                }
+            }
+            if !ys.is_empty() && !xs.is_empty() {
+                let y = (top + (ys.start * w.dilation_h) as isize) as usize;
+                let x = (left + (xs.start * w.dilation_w) as isize) as usize;
+                // SAFETY: the part's first value lies within the image, and so do all others.
+                let at = unsafe { image.as_ptr().add((y * w.in_w + x) * w.in_c + first) };
+                acc = unsafe { sums(&Part { at, column, line, ..part(&ys, &xs) }, acc) };
+            }
             if let Some(out) = pixel.get_mut(first..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) {
-                for ((out, channel), sum) in out.iter_mut().zip(channels).zip(sums) {
+                for ((out, channel), sum) in out.iter_mut().zip(channels).zip(acc) {
                     *out = planes.finish.apply(channel, sum);
                 }
             }
@@ -75,9 +96,20 @@ pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scr
     }
 }
 
+/// The taps along one axis that lie inside the image, for a window that starts at `origin`.
+fn inside(origin: isize, taps: usize, dilation: usize, size: usize) -> Range<usize> {
+    let end = size as isize - ((taps - 1) * dilation) as isize;
+    if origin >= 0 && origin < end {
+        return 0..taps;
+    }
+    let reach = |to: isize| (to.max(0) as usize).div_ceil(dilation).min(taps);
+    let (start, end) = (reach(-origin), reach(size as isize - origin));
+    start.min(end)..end
+}
+
 #[cfg(feature = "dsp")]
 mod dsp {
-    use super::Source;
+    use super::Part;
     use core::arch::asm;
 
     pub const BLOCK: usize = 4;
@@ -92,35 +124,30 @@ mod dsp {
     }
 
     /// # Safety
-    /// `source` holds all taps of the window, `weights` as many packed entries, on a multiple of four.
-    pub unsafe fn sums(source: Source, weights: *const i8, (k_h, k_w): (usize, usize), starts: [i32; 4]) -> [i32; 4] {
+    /// The part's values and packed weights are there, the weights on a multiple of four.
+    #[inline(always)]
+    pub unsafe fn sums(part: &Part, starts: [i32; BLOCK]) -> [i32; BLOCK] {
         // SAFETY: as promised.
         unsafe {
-            match k_w {
-                3 => lines::<3>(source, weights, k_h, 3, starts),
-                5 => lines::<5>(source, weights, k_h, 5, starts),
-                7 => lines::<7>(source, weights, k_h, 7, starts),
-                _ => lines::<1>(source, weights, k_h, k_w, starts),
+            match part.columns {
+                3 => lines::<3>(part, starts),
+                5 => lines::<5>(part, starts),
+                7 => lines::<7>(part, starts),
+                _ => lines::<1>(part, starts),
             }
         }
     }
 
-    /// `K` taps of a line without a loop between, as long as as many are left; then one by one.
+    /// `K` taps of a line without a loop between.
     ///
     /// # Safety
-    /// As [`sums`].
-    #[inline(always)]
-    unsafe fn lines<const K: usize>(
-        source: Source,
-        mut weights: *const i8,
-        k_h: usize,
-        k_w: usize,
-        starts: [i32; 4],
-    ) -> [i32; 4] {
-        let Source { mut at, column, line } = source;
+    /// As [`sums`]; `K` divides the columns.
+    #[inline(never)]
+    unsafe fn lines<const K: usize>(part: &Part, starts: [i32; BLOCK]) -> [i32; BLOCK] {
+        let Part { mut at, column, line, mut weights, gap, lines, columns } = *part;
         let [mut a, mut b, mut c, mut d] = starts;
-        for _ in 0..k_h {
-            for _ in 0..k_w / K {
+        for _ in 0..lines {
+            for _ in 0..columns / K {
                 for _ in 0..K {
                     // SAFETY: reads four values and one entry of weights, which the caller promised.
                     unsafe {
@@ -142,7 +169,8 @@ mod dsp {
                     }
                 }
             }
-            at = at.wrapping_add(line).wrapping_sub(k_w * column);
+            at = at.wrapping_add(line).wrapping_sub(columns * column);
+            weights = weights.wrapping_add(gap);
         }
         [a, b, c, d]
     }
@@ -150,7 +178,7 @@ mod dsp {
 
 #[cfg(feature = "mve")]
 mod mve {
-    use super::Source;
+    use super::Part;
 
     pub const BLOCK: usize = 8;
     /// As they are.
@@ -167,6 +195,7 @@ mod mve {
         lines: usize,
         columns: usize,
         sums: *mut i32,
+        gap: usize,
     }
 
     unsafe extern "C" {
@@ -180,14 +209,17 @@ mod mve {
     }
 
     /// # Safety
-    /// `source` holds all taps of the window, `weights` as many entries.
-    pub unsafe fn sums(source: Source, weights: *const i8, (k_h, k_w): (usize, usize), s: [i32; 8]) -> [i32; 8] {
-        let Source { at, column, line } = source;
+    /// The part's values and weights are there.
+    pub unsafe fn sums(part: &Part, s: [i32; BLOCK]) -> [i32; BLOCK] {
+        let Part { at, column, line, weights, gap, lines, columns } = *part;
+        if lines == 0 || columns == 0 {
+            return s;
+        }
         // Even channels, then odd ones.
         let mut sums = [s[0], s[2], s[4], s[6], s[1], s[3], s[5], s[7]];
-        let back = line.wrapping_sub(k_w * column);
+        let back = line.wrapping_sub(columns * column);
         let arguments =
-            TapsArguments { at, weights, column, back, lines: k_h, columns: k_w, sums: sums.as_mut_ptr() };
+            TapsArguments { at, weights, column, back, lines, columns, sums: sums.as_mut_ptr(), gap };
         // SAFETY: as promised.
         unsafe { edgeyard_mve_taps(&arguments) };
         [sums[0], sums[4], sums[1], sums[5], sums[2], sums[6], sums[3], sums[7]]
