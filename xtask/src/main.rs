@@ -33,8 +33,8 @@ enum Command {
     Cluster(cluster::Args),
     /// Build the container images and import them into the running cluster
     Images(images::Args),
-    /// Build the firmware of the emulated microcontrollers
-    Firmware,
+    /// Build the firmware of the microcontrollers, and QEMU's plugin that counts their instructions
+    Firmware(firmware::Args),
     /// Write (or check) the files that are generated from the code
     Codegen(codegen::Args),
     /// Run one of our binaries, or any program, with the runtimes it needs
@@ -52,7 +52,7 @@ fn main() -> std::process::ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Images(args) => images::run(&args),
-        Command::Firmware => firmware::run(),
+        Command::Firmware(args) => firmware::run(&args),
         Command::Codegen(args) => codegen::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Demo(args) => demo::run(&args),

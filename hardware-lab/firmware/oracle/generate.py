@@ -2,13 +2,15 @@
 
     generate.py --seed N --count N OUT        many small models, one operator each (a few with several)
     generate.py --model FILE --seed N OUT     random inputs for a given model
-    generate.py --refused --seed N OUT        models that must be refused: float.tflite, unknown.tflite (no inputs or outputs)
+    generate.py --bench --seed N OUT          models of one operator with fixed shapes, and OUT/index.json with their multiplications
+    generate.py --refused --seed N OUT        models that must be refused: float, unknown, version, wide (no inputs or outputs)
 
 Writes OUT/NAME.tflite, OUT/NAME.in (all inputs of a trial one after the other, trial after trial) and OUT/NAME.out. The tests of the engine and of
 the firmware read them. The same seed makes the same files. Needs tflite-micro, ai-edge-litert (for its schema), flatbuffers and numpy.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import sys
@@ -19,7 +21,7 @@ import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 
 TRIALS = 4
-INT8, INT32, FLOAT32 = schema.TensorType.INT8, schema.TensorType.INT32, schema.TensorType.FLOAT32
+INT8, INT16, INT32, FLOAT32 = (schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.INT32, schema.TensorType.FLOAT32)
 OP = schema.BuiltinOperator
 TYPES = {INT8: np.int8, INT32: np.int32, FLOAT32: np.float32}
 
@@ -474,9 +476,44 @@ def refused(kind):
         x = b.input([1, 4], dtype=FLOAT32)
         w = b.tensor([2, 4], FLOAT32, data=np.ones((2, 4)))
         b.op(OP.FULLY_CONNECTED, [x, w, -1], [b.output([1, 2], dtype=FLOAT32)], schema.FullyConnectedOptionsT())
-    else:
+    elif kind == "unknown":
         b.op(OP.COS, [b.input([1, 4])], [b.output([1, 4])])
+    elif kind == "version":
+        b.op(OP.RELU, [b.input([1, 4])], [b.output([1, 4])], version=99)
+    else:
+        b.op(OP.SOFTMAX, [b.input([1, 4])], [b.output([1, 4], 1 / 32768, 0, dtype=INT16)], schema.SoftmaxOptionsT())
     return b.build()
+
+
+# Shapes whose instructions per multiplication are followed: kind, height and width, input channels, output channels, kernel, stride.
+BENCH = [("conv", 16, 16, 16, 1, 1), ("conv", 16, 32, 64, 1, 1), ("conv", 6, 128, 128, 1, 1), ("conv", 16, 16, 16, 3, 1), ("conv", 16, 32, 32, 3, 2),
+         ("depthwise", 48, 16, 16, 3, 1), ("depthwise", 6, 128, 128, 3, 1), ("depthwise", 12, 64, 64, 3, 2), ("depthwise", 24, 16, 16, 5, 1),
+         ("depthwise", 12, 32, 32, 7, 1), ("depthwise", 49, 1, 8, 8, 2), ("fully-connected", 1, 784, 128, 1, 1), ("fully-connected", 1, 128, 10, 1, 1)]
+
+
+def bench(seed, out):
+    index = {}
+    for kind, size, c, oc, k, stride in BENCH:
+        b = Builder(np.random.default_rng([seed, len(index)]))
+        side = -(-size // stride)
+        if kind == "fully-connected":
+            x, macs = b.input([1, c]), c * oc
+            w, bias, y = weighted(b, x, [oc, c], 0, oc, c, [1, oc], True)
+            b.op(OP.FULLY_CONNECTED, [x, w, bias], [y], schema.FullyConnectedOptionsT(), 4)
+        else:
+            x = b.input([1, size, size, c])
+            shape, axis, fan = ([oc, k, k, c], 0, k * k * c) if kind == "conv" else ([1, k, k, oc], 3, k * k)
+            macs = side * side * oc * fan
+            w, bias, y = weighted(b, x, shape, axis, oc, fan, [1, side, side, oc], True, biased=1)
+            code, cls = (OP.CONV_2D, schema.Conv2DOptionsT) if kind == "conv" else (OP.DEPTHWISE_CONV_2D, schema.DepthwiseConv2DOptionsT)
+            o = options(cls, padding=0, strideH=stride, strideW=stride, dilationHFactor=1, dilationWFactor=1)
+            if kind == "depthwise":
+                o.depthMultiplier = oc // c
+            b.op(code, [x, w, bias], [y], o, 3)
+        name, model = f"{kind} {k}x{k} {size}x{size} {c}-{oc} stride {stride}" if k > 1 or kind == "conv" else f"{kind} {c}-{oc}", b.build()
+        write(out, name, model, *run(model, len(b.inputs), len(b.outputs), b.rng, 1))
+        index[name] = macs
+    (out / "index.json").write_text(json.dumps(index))
 
 
 KINDS = [conv, conv, depthwise, depthwise, fully_connected, pool, elementwise, elementwise, unary, unary, softmax, mean, pad, reshape, concat, split,
@@ -519,6 +556,7 @@ def main():
     p.add_argument("--count", type=int, default=220)
     p.add_argument("--trials", type=int, default=TRIALS)
     p.add_argument("--refused", action="store_true")
+    p.add_argument("--bench", action="store_true")
     p.add_argument("--model", type=pathlib.Path, action="append", default=[])
     args = p.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -527,9 +565,11 @@ def main():
         graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)).subgraphs[0]
         rng = np.random.default_rng([args.seed, 1])
         write(args.out, path.stem, model, *run(model, len(graph.inputs), len(graph.outputs), rng, args.trials))
-    for kind in ("float", "unknown") if args.refused else ():
+    for kind in ("float", "unknown", "version", "wide") if args.refused else ():
         (args.out / f"{kind}.tflite").write_bytes(refused(kind))
-    for i in range(0 if args.model or args.refused else args.count):
+    if args.bench:
+        bench(args.seed, args.out)
+    for i in range(0 if args.model or args.refused or args.bench else args.count):
         rng = np.random.default_rng([args.seed, i])
         kind = KINDS[i % len(KINDS)]
         b = Builder(rng)

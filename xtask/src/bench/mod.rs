@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what our own parts cost. Numbers of one run and their ratios, and no judgement: timings are never
 //! asserted.
 
+mod firmware;
 mod runner;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ pub struct Args {
 enum What {
     /// What the device-runner's harness adds to an inference, beside bare loops and the runtime's own Python loop
     Runner(runner::Args),
+    /// Instructions per inference of the firmware on the emulated microcontrollers, beside TensorFlow Lite Micro's
+    Firmware(firmware::Args),
 }
 
 /// How to print.
@@ -38,5 +41,6 @@ enum Output {
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Runner(args) => runner::run(args),
+        What::Firmware(args) => firmware::run(args),
     }
 }

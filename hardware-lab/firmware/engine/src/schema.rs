@@ -54,6 +54,8 @@ pub struct TensorRecord<'b> {
 pub struct OperatorRecord<'b> {
     /// What it is.
     pub code: OpCode,
+    /// Version of the operator that the file asks for; 1 if it does not say.
+    pub version: i32,
     /// Tensor numbers; -1 leaves an optional input out.
     pub inputs: Vector<'b>,
     /// Tensor numbers.
@@ -138,6 +140,7 @@ impl<'b> Model<'b> {
         let number = code.i32(3, 0)?.max(i32::from(code.u8(0, 0)? as i8));
         Ok(OperatorRecord {
             code: OpCode(number),
+            version: code.i32(2, 1)?,
             inputs: o.vector(1, 4)?,
             outputs: o.vector(2, 4)?,
             options: o.table(4)?,
@@ -197,6 +200,29 @@ op_codes! {
     FULLY_CONNECTED = 9, LOGISTIC = 14, MAX_POOL_2D = 17, MUL = 18, RELU = 19, RELU6 = 21, RESHAPE = 22, SOFTMAX = 25,
     TANH = 28, PAD = 34, TRANSPOSE = 39, MEAN = 40, SUB = 41, SQUEEZE = 43, STRIDED_SLICE = 45, SPLIT = 49, PADV2 = 60,
     EXPAND_DIMS = 70, RESIZE_NEAREST_NEIGHBOR = 97, QUANTIZE = 114, HARD_SWISH = 117,
+}
+
+impl OpCode {
+    /// The newest version of an operator with a kernel here; none for other operators.
+    ///
+    /// The numbers are those of TensorFlow's own list (`tools/versioning/runtime_version.cc`, 2.18): all that these versions
+    /// add is either read and supported, or in fields and types that loading refuses.
+    pub fn newest_version(self) -> Option<i32> {
+        Some(match self {
+            OpCode::RESHAPE | OpCode::EXPAND_DIMS | OpCode::HARD_SWISH => 1,
+            OpCode::SQUEEZE => 2,
+            OpCode::AVERAGE_POOL_2D | OpCode::MAX_POOL_2D | OpCode::LOGISTIC | OpCode::TANH | OpCode::SOFTMAX => 3,
+            OpCode::RELU | OpCode::RELU6 | OpCode::MEAN | OpCode::QUANTIZE => 3,
+            OpCode::CONCATENATION | OpCode::PAD | OpCode::PADV2 | OpCode::SPLIT => 4,
+            OpCode::RESIZE_NEAREST_NEIGHBOR => 4,
+            OpCode::ADD | OpCode::SUB => 5,
+            OpCode::DEQUANTIZE | OpCode::TRANSPOSE => 6,
+            OpCode::DEPTHWISE_CONV_2D | OpCode::MUL => 7,
+            OpCode::CONV_2D | OpCode::STRIDED_SLICE => 8,
+            OpCode::FULLY_CONNECTED => 13,
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for OpCode {

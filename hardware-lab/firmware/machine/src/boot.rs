@@ -33,6 +33,8 @@ unsafe extern "C" fn reset() -> ! {
     // SAFETY: runs first and once, before any Rust value lives in the memory that it fills.
     unsafe {
         memory::initialise();
+        #[cfg(not(feature = "semihosting"))]
+        take_over();
         #[cfg(target_abi = "eabihf")]
         enable_fpu();
     }
@@ -47,6 +49,18 @@ unsafe fn enable_fpu() {
     unsafe {
         CPACR.write_volatile(CPACR.read_volatile() | 0xF << 20);
         asm!("dsb", "isb");
+    }
+}
+
+/// On boards a bootloader ran before: its interrupts are stopped, and ours is the table of vectors.
+#[cfg(not(feature = "semihosting"))]
+unsafe fn take_over() {
+    const VTOR: *mut *const Vectors = 0xE000_ED08 as *mut *const Vectors;
+    // SAFETY: the table is aligned (it starts the flash) and lives forever.
+    unsafe {
+        core::arch::asm!("cpsid i");
+        VTOR.write_volatile(&raw const VECTORS);
+        core::arch::asm!("dsb", "isb");
     }
 }
 

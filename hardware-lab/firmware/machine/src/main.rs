@@ -5,6 +5,7 @@
 
 mod boot;
 mod board;
+#[cfg_attr(not(feature = "semihosting"), path = "no_host.rs")]
 mod semihosting;
 mod uart;
 mod link;

@@ -88,13 +88,14 @@ fn hello(head: Head) -> Result<(), Broken> {
     // SAFETY: only their lengths are taken.
     let (arena, model) = unsafe { (memory::arena().len(), memory::model().len()) };
     let link = link();
-    link.begin(HELLO_REPLY, 4 + board::NAME.len() + 5 * 4);
+    link.begin(HELLO_REPLY, 4 + board::NAME.len() + 6 * 4);
     link.text(board::NAME.as_bytes());
     link.u32(memory::code_bytes());
     link.u32(memory::static_bytes());
     link.u32(arena as u32);
     link.u32(model as u32);
     link.u32(memory::stack().len() as u32);
+    link.u32(board::UNIT);
     link.end();
     Ok(())
 }
@@ -103,8 +104,11 @@ fn load(head: Head, loaded: &mut Option<Loaded>) -> Result<(), Broken> {
     *loaded = None;
     // SAFETY: the engine that borrowed them is gone.
     let (model, arena) = unsafe { (memory::model(), memory::arena()) };
+    let room = model.len();
     let Some(model) = model.get_mut(..head.length) else {
-        return refuse_after(head, "the model is larger than the machine's memory for it");
+        let mut text = Text::new();
+        let _ = write!(text, "the model has {} bytes, and the machine has room for {room}", head.length);
+        return refuse_after(head, text.as_str());
     };
     link().payload(model)?;
     if !link().verify()? {
@@ -114,7 +118,9 @@ fn load(head: Head, loaded: &mut Option<Loaded>) -> Result<(), Broken> {
     // The counters lie at the start of the arena, before the engine's part: their number is known only now.
     let ops = schema::Model::read(model).map(|m| m.graph.operators.len()).unwrap_or(0);
     let Some((counts, arena)) = arena.split_at_mut_checked((4 * ops).next_multiple_of(16)) else {
-        return refuse("more operators than the arena has room for");
+        let mut text = Text::new();
+        let _ = write!(text, "{ops} operators are more than the arena has room for");
+        return refuse(text.as_str());
     };
     // SAFETY: the region starts on a multiple of 16, has room for `ops` words, and any bits are a number.
     let counts = unsafe { core::slice::from_raw_parts_mut(counts.as_mut_ptr().cast::<u32>(), ops) };
@@ -187,7 +193,9 @@ fn run(head: Head, loaded: &mut Option<Loaded>) -> Result<(), Broken> {
     };
     let wanted: usize = (0..engine.inputs()).filter_map(|i| engine.input(i)).map(|(t, _)| t.len()).sum();
     if head.length != wanted {
-        return refuse_after(head, "the input is not as long as the model's inputs");
+        let mut text = Text::new();
+        let _ = write!(text, "the input has {} bytes, and the model's inputs have {wanted}", head.length);
+        return refuse_after(head, text.as_str());
     }
     for i in 0..engine.inputs() {
         link().payload(engine.input_mut(i))?;

@@ -3,7 +3,7 @@
 //!
 //! Values are kept as pairs of 16 bits, doubled: with a doubled sum, SMMULR is the reference's rounding high multiplication.
 
-use super::{Planes, Rows, Windows, portable};
+use super::{Planes, Rows, Windows, portable, taps};
 use crate::ops::{Channel, Finish, Window};
 use core::arch::{asm, global_asm};
 
@@ -305,22 +305,19 @@ enum Plan {
     Turned,
     /// 3x3, four channels at a time.
     Lines,
+    /// Any other window, with one output channel per input channel.
+    Taps,
     Portable,
 }
 
-fn plan(window: &Window, finish: &Finish) -> Plan {
-    let w = window;
-    if !finish.plain {
-        Plan::Portable
-    } else if w.in_c == 1 {
+fn plan(w: &Window, finish: &Finish) -> Plan {
+    let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1) && w.stride_w <= 2 && w.out_w >= 2;
+    if finish.plain && w.in_c == 1 {
         Plan::Turned
-    } else if (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1)
-        && w.stride_w <= 2
-        && w.in_c == w.out_c
-        && w.out_c >= 4
-        && w.out_w >= 2
-    {
+    } else if finish.plain && three && w.in_c == w.out_c && w.out_c >= 4 {
         Plan::Lines
+    } else if taps::can(w) {
+        Plan::Taps
     } else {
         Plan::Portable
     }
@@ -328,6 +325,7 @@ fn plan(window: &Window, finish: &Finish) -> Plan {
 
 pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
     match plan(window, finish) {
+        Plan::Taps => taps::scratch(window),
         Plan::Portable => portable::planes_scratch(window, finish),
         Plan::Turned => {
             turned_bytes(window) + rows_scratch(window.taps(), window.out_c, window.out_h * window.out_w, true)
@@ -341,6 +339,7 @@ pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
 
 pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
     match plan(planes.window, planes.finish) {
+        Plan::Taps => taps::convolve(planes, image, output, scratch),
         Plan::Portable => portable::convolve(planes, image, output, scratch),
         Plan::Turned => turned(planes, image, output, scratch),
         Plan::Lines => lines(planes, image, output, scratch),

@@ -6,6 +6,8 @@ mod dsp;
 #[cfg(all(feature = "mve", target_arch = "arm"))]
 mod mve;
 mod portable;
+#[cfg(all(any(feature = "dsp", feature = "mve"), target_arch = "arm"))]
+mod taps;
 
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
 use dsp as best;

@@ -1,7 +1,7 @@
 //! Kernels for the vector extension of ARMv8.1-M: sixteen products per instruction. The loops themselves are in mve.s; here
 //! inputs are laid out for them. What they rely on is `Finish::plain`; everything else goes to the portable kernels.
 
-use super::{Planes, Rows, Windows, portable};
+use super::{Planes, Rows, Windows, portable, taps};
 use crate::ops::{Channel, Finish, Window};
 use core::arch::global_asm;
 
@@ -44,7 +44,8 @@ struct PlanesArguments {
 
 unsafe extern "C" {
     fn edgeyard_mve_rows(arguments: *const RowsArguments);
-    fn edgeyard_mve_window(from: *const i8, to: *mut i8, lines: usize, bytes: usize, step: usize);
+    fn edgeyard_mve_short(arguments: *const RowsArguments);
+    fn edgeyard_mve_window(from: *const i8, to: *mut i8, lines: usize, bytes: usize, step: usize, to_step: usize);
     fn edgeyard_mve_columns(from: *const i8, to: *mut i8, columns: usize, step: usize);
     fn edgeyard_mve_planes(arguments: *const PlanesArguments);
 }
@@ -52,8 +53,11 @@ unsafe extern "C" {
 /// Rows of weights that the loop takes at once.
 const CHANNELS: usize = 4;
 
+/// Values of a row that one vector holds.
+const SHORT: usize = 16;
+
 /// Windows that are gathered before the loop runs over them.
-const PIXELS: usize = 8;
+const PIXELS: usize = 16;
 
 pub(super) fn rows_scratch(length: usize, _channels: usize, pixels: usize, gathered: bool) -> usize {
     if gathered { length * pixels.min(PIXELS) } else { 0 }
@@ -78,28 +82,64 @@ pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &
     for (i, pixels) in output.chunks_mut(batch * count).enumerate() {
         let taken = pixels.len() / count;
         let Some(gathered) = scratch.get_mut(..taken * length) else { return };
-        for (j, row) in gathered.chunks_exact_mut(length).enumerate() {
-            gather(windows, i * batch + j, row);
-        }
+        gather(windows, i * batch, gathered, length);
         product(rows, gathered, pixels, taken);
     }
 }
 
-/// As [`Windows::gather`], faster where the window lies inside the image.
-fn gather(windows: &Windows<'_>, n: usize, row: &mut [i8]) {
+/// As [`Windows::gather`] for the rows from `n` on, with whole lines of a window at a time; outside the image a row is filled first.
+fn gather(windows: &Windows<'_>, n: usize, rows: &mut [i8], length: usize) {
     let w = windows.window;
-    let (y, x) = windows.pixel(n);
-    let (top, left) = ((y * w.stride_h) as isize - w.pad_h, (x * w.stride_w) as isize - w.pad_w);
-    let inside = top >= 0 && left >= 0 && top as usize + w.k_h <= w.in_h && left as usize + w.k_w <= w.in_w;
-    if !(inside && windows.channels.1 == w.in_c && w.dilation_h == 1 && w.dilation_w == 1) {
-        windows.gather(n, row);
+    let line = w.k_w * w.in_c;
+    if windows.channels.1 != w.in_c || w.dilation_h != 1 || w.dilation_w != 1 || length != w.k_h * line {
+        for (i, row) in rows.chunks_exact_mut(length).enumerate() {
+            windows.gather(n + i, row);
+        }
         return;
     }
-    let (start, step) = ((top as usize * w.in_w + left as usize) * w.in_c, w.in_w * w.in_c);
-    let bytes = w.k_w * w.in_c;
-    if row.len() == w.k_h * bytes && start + (w.k_h - 1) * step + bytes <= windows.image.len() {
-        // SAFETY: the last line ends within the image, and `row` holds all lines.
-        unsafe { edgeyard_mve_window(windows.image.as_ptr().add(start), row.as_mut_ptr(), w.k_h, bytes, step) };
+    let step = w.in_w * w.in_c;
+    let (y, mut x) = windows.pixel(n);
+    let mut top = (y * w.stride_h) as isize - w.pad_h;
+    let mut left = (x * w.stride_w) as isize - w.pad_w;
+    // The furthest that a window may start and still lie inside; below zero if none does.
+    let (last_top, last_left) = (w.in_h as isize - w.k_h as isize, w.in_w as isize - w.k_w as isize);
+    for row in rows.chunks_exact_mut(length) {
+        let to = row.as_mut_ptr();
+        if top >= 0 && left >= 0 && top <= last_top && left <= last_left {
+            let from = top as usize * step + left as usize * w.in_c;
+            if from + (w.k_h - 1) * step + line <= windows.image.len() {
+                // SAFETY: the last line ends within the image, and `row` holds all lines of the window.
+                unsafe { edgeyard_mve_window(windows.image.as_ptr().add(from), to, w.k_h, line, step, line) };
+            }
+        } else {
+            partly(windows, (top, left), row);
+        }
+        x += 1;
+        left += w.stride_w as isize;
+        if x == w.out_w {
+            (x, left, top) = (0, -w.pad_w, top + w.stride_h as isize);
+        }
+    }
+}
+
+/// The window that starts at line `top` and column `left`, some of which lies outside the image.
+#[inline(never)]
+fn partly(windows: &Windows<'_>, (top, left): (isize, isize), row: &mut [i8]) {
+    let w = windows.window;
+    let (ys, xs) = (Window::inside(top, w.k_h, w.in_h), Window::inside(left, w.k_w, w.in_w));
+    row.fill(windows.fill);
+    let (bytes, step, line) = (xs.len() * w.in_c, w.in_w * w.in_c, w.k_w * w.in_c);
+    if ys.is_empty() || bytes == 0 {
+        return;
+    }
+    let from = ((top + ys.start as isize) as usize * w.in_w + (left + xs.start as isize) as usize) * w.in_c;
+    let to = ys.start * line + xs.start * w.in_c;
+    if from + (ys.len() - 1) * step + bytes <= windows.image.len() {
+        // SAFETY: the last line ends within the image; in `row` they go to the same lines and columns of the window.
+        unsafe {
+            let (from, to) = (windows.image.as_ptr().add(from), row.as_mut_ptr().add(to));
+            edgeyard_mve_window(from, to, ys.len(), bytes, step, line);
+        }
     }
 }
 
@@ -132,8 +172,14 @@ fn product(rows: &Rows<'_>, input: &[i8], output: &mut [i8], pixels: usize) {
             low: rows.finish.low,
             high: rows.finish.high,
         };
-        // SAFETY: rows and pixels are there; the loop reads no further than a row's length.
-        unsafe { edgeyard_mve_rows(&arguments) };
+        // SAFETY: rows and pixels are there; the loops read no further than a row's length.
+        unsafe {
+            if rows.length <= SHORT {
+                edgeyard_mve_short(&arguments);
+            } else {
+                edgeyard_mve_rows(&arguments);
+            }
+        }
         first += CHANNELS;
     }
 }
@@ -147,16 +193,19 @@ enum Plan {
     Turned,
     /// 3x3, eight channels at a time.
     Lines,
+    /// Any other window, with one output channel per input channel.
+    Taps,
     Portable,
 }
 
 fn plan(w: &Window, finish: &Finish) -> Plan {
-    if !finish.plain {
-        Plan::Portable
-    } else if w.in_c == 1 {
+    let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1);
+    if finish.plain && w.in_c == 1 {
         Plan::Turned
-    } else if (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1) && w.in_c == w.out_c && w.out_c >= BLOCK {
+    } else if finish.plain && three && w.in_c == w.out_c && w.out_c >= BLOCK {
         Plan::Lines
+    } else if taps::can(w) {
+        Plan::Taps
     } else {
         Plan::Portable
     }
@@ -164,6 +213,7 @@ fn plan(w: &Window, finish: &Finish) -> Plan {
 
 pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
     match plan(window, finish) {
+        Plan::Taps => taps::scratch(window),
         Plan::Portable => portable::planes_scratch(window, finish),
         Plan::Turned => {
             let pixels = window.out_h * window.out_w;
@@ -175,6 +225,7 @@ pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
 
 pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
     match plan(planes.window, planes.finish) {
+        Plan::Taps => taps::convolve(planes, image, output, scratch),
         Plan::Portable => portable::convolve(planes, image, output, scratch),
         Plan::Turned => turned(planes, image, output, scratch),
         Plan::Lines => lines(planes, image, output, scratch),
@@ -220,6 +271,8 @@ fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8
             tap.copy_from_slice(row.get(first..first + BLOCK).unwrap_or(&[0; BLOCK]));
         }
     }
+    // Padding left and right is written once: lines of the image lie between, lines outside the image are all padding.
+    ring.fill(planes.fill);
     let mut loaded = isize::MIN;
     for (y, out) in output.chunks_exact_mut(w.out_w * count).enumerate() {
         let top = (y * w.stride_h) as isize - w.pad_h;
@@ -252,19 +305,20 @@ fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8
     }
 }
 
-/// Writes one line of the image, block after block, with padding left and right; all padding outside the image.
+/// Writes one line of the image, block after block, between the padding that is there; all padding outside the image.
 fn spread_line(planes: &Planes<'_>, image: &[i8], line: isize, to: &mut [i8]) {
     let w = planes.window;
     let (count, columns) = (w.in_c, columns(w));
     let inside = line >= 0 && line < w.in_h as isize;
-    let lead = if inside { (w.pad_w as usize).min(columns) } else { columns };
+    if !inside {
+        to.fill(planes.fill);
+        return;
+    }
+    let lead = (w.pad_w as usize).min(columns);
     let body = (w.in_w + w.pad_w as usize).min(columns).saturating_sub(lead);
     for (b, block) in to.chunks_exact_mut(columns * BLOCK).enumerate() {
-        let start = line.max(0) as usize * w.in_w * count + first_channel(b, count);
-        let (before, rest) = block.split_at_mut(lead * BLOCK);
-        let (middle, after) = rest.split_at_mut(body * BLOCK);
-        before.fill(planes.fill);
-        after.fill(planes.fill);
+        let start = line as usize * w.in_w * count + first_channel(b, count);
+        let Some(middle) = block.get_mut(lead * BLOCK..(lead + body) * BLOCK) else { return };
         if body > 0 && start + (body - 1) * count + BLOCK <= image.len() {
             // SAFETY: the last column of eight channels ends within the image; `middle` holds `body` columns.
             unsafe { edgeyard_mve_columns(image.as_ptr().add(start), middle.as_mut_ptr(), body, count) };

@@ -64,7 +64,10 @@ pub(crate) fn prepare<'a>(
     index: usize,
 ) -> Result<Step<'a>, Error> {
     let record = model.operator(index)?;
-    let code = record.code;
+    let (code, version) = (record.code, record.version);
+    if let Some(known) = code.newest_version().filter(|known| version > *known) {
+        return Err(Error::OpVersion { index, code, version, known });
+    }
     let mut p = Prepare { model, bytes, tensors, carver, index, record };
     let (op, scratch_len) = match code {
         OpCode::CONV_2D => conv::prepare(&mut p)?,
@@ -158,14 +161,9 @@ impl<'m, 'a> Prepare<'m, '_, 'a> {
 
     /// Refuses anything but int8 with a scale.
     pub fn int8(&self, t: &Tensor) -> Result<(), Error> {
-        match t.dtype {
-            DType::Int8 => {}
-            DType::Float32 => return Err(self.unsupported("FLOAT32 tensors; convert the model to full int8")),
-            DType::Int32 => return Err(self.unsupported("INT32 tensors; only INT8 has a kernel")),
-            DType::Other(3) => return Err(self.unsupported("UINT8 tensors; only INT8 has a kernel")),
-            DType::Other(7) => return Err(self.unsupported("INT16 tensors; only INT8 has a kernel")),
-            DType::Other(17) => return Err(self.unsupported("INT4 tensors; only INT8 has a kernel")),
-            DType::Other(_) => return Err(self.unsupported("tensors of a type without a kernel; only INT8 has one")),
+        if t.dtype != DType::Int8 {
+            let tensor = self.tensors.iter().position(|other| core::ptr::eq(other, t)).unwrap_or(usize::MAX);
+            return Err(Error::Type { index: self.index, code: self.record.code, tensor, found: t.dtype });
         }
         if t.scale > 0.0 && t.scale.is_finite() {
             Ok(())

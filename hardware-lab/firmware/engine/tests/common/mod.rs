@@ -16,6 +16,11 @@ pub struct Case {
 
 /// Runs the generator with these arguments and returns its cases in order of name.
 pub fn generate(folder: &str, arguments: &[&str]) -> Vec<Case> {
+    models(folder, arguments).iter().map(|p| case(p)).collect()
+}
+
+/// Runs the generator and returns its models' files in order of name; those to be refused have no inputs or outputs.
+pub fn models(folder: &str, arguments: &[&str]) -> Vec<PathBuf> {
     let python = std::env::var_os("EDGEYARD_PYTHON")
         .expect("EDGEYARD_PYTHON is not set: run `cargo xtask setup`, then the tests through `cargo xtask test`");
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
@@ -29,7 +34,7 @@ pub fn generate(folder: &str, arguments: &[&str]) -> Vec<Case> {
         .filter(|p| p.extension().is_some_and(|e| e == "tflite"))
         .collect();
     models.sort();
-    models.iter().map(|p| case(p)).collect()
+    models
 }
 
 fn case(path: &Path) -> Case {

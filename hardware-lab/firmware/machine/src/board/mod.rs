@@ -8,3 +8,13 @@ pub use mps2::*;
 mod mps3_an547;
 #[cfg(feature = "mps3-an547")]
 pub use mps3_an547::*;
+#[cfg(feature = "nrf52840")]
+mod nrf52840;
+#[cfg(feature = "nrf52840")]
+pub use nrf52840::*;
+#[cfg(feature = "stm32h743")]
+mod stm32h743;
+#[cfg(feature = "stm32h743")]
+pub use stm32h743::*;
+#[cfg(not(feature = "semihosting"))]
+mod cycles;

@@ -24,6 +24,9 @@ pub const NAME: &str = if cfg!(feature = "mps2-an385") {
     "mps2-an500"
 };
 
+/// What the counts stand for: instructions.
+pub const UNIT: u32 = 0;
+
 /// Instructions that a number of ticks stands for, exactly.
 pub fn instructions(ticks: u32) -> u32 {
     (u64::from(ticks) * 5).div_ceil(8) as u32

@@ -22,6 +22,9 @@ pub const NAME: &str = "mps3-an547";
 
 static mut STARTED: u32 = 0;
 
+/// What the counts stand for: instructions.
+pub const UNIT: u32 = 0;
+
 /// Instructions that a number of ticks stands for, exactly.
 pub fn instructions(ticks: u32) -> u32 {
     ((u64::from(ticks) * 125 + 128) / 256) as u32
