@@ -11,7 +11,7 @@ use edgeyard_job::spec::{AccuracyMetric, Backend, HeadlinePercentile, Profile, S
 
 use crate::error::Failure;
 use crate::meter::check;
-use crate::{agent, analyse, catalogue, inspect, job, lane, overhead, run, table};
+use crate::{agent, analyse, catalogue, inspect, job, lane, overhead, parity, run, table};
 
 /// Measures models on one device.
 #[derive(Parser, Debug)]
@@ -43,6 +43,8 @@ enum Command {
     MeterTest(check::MeterTest),
     /// Serve what restricted pods cannot read of this node.
     Agent(agent::AgentArguments),
+    /// Compare a model on an emulated microcontroller with TensorFlow Lite Micro, bit for bit; ends with 3 if they differ.
+    Parity(parity::Parity),
     /// List the device classes that the program knows.
     Classes {
         /// How to print.
@@ -276,6 +278,11 @@ impl Arguments {
             Command::Meters(arguments) => check::execute_list(&arguments),
             Command::MeterTest(arguments) => check::execute_test(&arguments),
             Command::Agent(arguments) => agent::execute(&arguments),
+            Command::Parity(arguments) => match parity::execute(&arguments) {
+                Ok(true) => Ok(()),
+                Ok(false) => return edgeyard_job::ExitCode::ConstraintNotMet.into(),
+                Err(failure) => Err(failure),
+            },
             Command::Classes { output } => classes(output),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "edgeyard-device-runner", &mut std::io::stdout());

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod meter;
 pub mod npz;
 pub mod overhead;
+pub mod parity;
 pub mod plan;
 pub mod plot;
 pub mod progress;

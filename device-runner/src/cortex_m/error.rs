@@ -1,5 +1,6 @@
 //! What can go wrong between a model and an emulated microcontroller.
 
+use edgeyard_tflite::ReadError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -68,6 +69,22 @@ pub enum CortexMError {
     /// The file is no TFLite model at all.
     #[error("the model is not a TFLite file: {0}")]
     NotTflite(&'static str),
+    /// The file is damaged.
+    #[error("the model is damaged, fetch or convert it again")]
+    Corrupt(#[source] ReadError),
+    /// The model computes in floating point.
+    #[error(
+        "operator {index} ({operator}): tensor {tensor:?} is floating point, and the firmware computes in int8: quantise the \
+         model to int8 first"
+    )]
+    Float {
+        /// Position in the graph.
+        index: usize,
+        /// The operator's name.
+        operator: String,
+        /// The tensor's name.
+        tensor: String,
+    },
     /// The input has another length than the model's inputs together.
     #[error("the input has {got} bytes; the model's inputs have {want} together")]
     InputLength {

@@ -1,6 +1,7 @@
 //! What a model takes of a microcontroller, and what a device class allows.
 
 use super::CortexMError;
+use edgeyard_job::spec;
 
 /// Limits of a device class; absent is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,13 @@ pub struct MemoryUse {
     pub ram_bytes: u64,
 }
 
+impl From<&spec::Limits> for Limits {
+    fn from(limits: &spec::Limits) -> Self {
+        let spec::Limits { flash_bytes, memory_bytes, arena_bytes } = limits;
+        Self { flash: *flash_bytes, memory: *memory_bytes, arena: *arena_bytes }
+    }
+}
+
 impl Limits {
     /// Refuses a model that cannot fit, as far as its size alone tells: before an emulator is started.
     pub fn check_model(&self, model: &[u8]) -> Result<(), CortexMError> {
@@ -37,6 +45,17 @@ impl Limits {
             return Err(CortexMError::NotTflite("it does not carry the identifier TFL3"));
         }
         within("flash", model.len() as u64, self.flash)
+    }
+
+    /// Refuses tensors that need so many bytes at the same time, whatever else comes on top.
+    pub fn check_live(&self, bytes: u64) -> Result<(), CortexMError> {
+        within("arena at the least", bytes, self.arena)?;
+        within("memory at the least", bytes, self.memory)
+    }
+
+    /// Refuses an arena that the firmware planned.
+    pub fn check_arena(&self, bytes: u64) -> Result<(), CortexMError> {
+        within("arena", bytes, self.arena)
     }
 
     /// Holds a measured use against the limits.

@@ -8,6 +8,7 @@ mod frame;
 mod limits;
 mod mix;
 mod model;
+mod preflight;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use error::{CortexMError, Fault};
 pub use limits::{Limits, MemoryUse};
 pub use mix::InstructionMix;
 pub use model::{DType, ModelInfo, TensorInfo};
+pub use preflight::preflight;
 pub use process::Link;
 
 use std::path::PathBuf;

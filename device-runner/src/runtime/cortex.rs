@@ -26,31 +26,34 @@ pub struct CortexM {
     output: Vec<u8>,
 }
 
-fn failure(error: CortexMError) -> Failure {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    match error {
-        CortexMError::Refused(_) => {
-            Failure::bad_input("ModelRefused", format!("the firmware does not take the model: {message}"))
+impl From<CortexMError> for Failure {
+    fn from(error: CortexMError) -> Self {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
         }
-        CortexMError::Limit { .. } => Failure::bad_input("ModelTooLarge", message),
-        CortexMError::NotTflite(_) => Failure::bad_input("CorruptModel", message),
-        CortexMError::IcountShift { .. } | CortexMError::WrongFirmware { .. } => {
-            Failure::bad_input("UnsupportedMachine", message)
-        }
-        CortexMError::InputLength { .. } => Failure::bad_input("DatasetDoesNotFit", message),
-        CortexMError::NotConfigured { .. }
-        | CortexMError::QemuMissing { .. }
-        | CortexMError::QemuTooOld { .. }
-        | CortexMError::FirmwareMissing { .. } => Failure::infrastructure("RuntimeMissing", message),
-        CortexMError::CountsDisagree { .. } => Failure::infrastructure("CountsDisagree", message),
-        CortexMError::Fault(_) | CortexMError::Ended { .. } => Failure::infrastructure("RuntimeCrashed", message),
-        CortexMError::NothingLoaded | CortexMError::Hang { .. } | CortexMError::Protocol(_) | CortexMError::Io(_) => {
-            Failure::infrastructure("EmulatorFailed", message)
+        match error {
+            CortexMError::Refused(_) | CortexMError::Float { .. } => {
+                Failure::bad_input("ModelRefused", format!("the firmware does not take the model: {message}"))
+            }
+            CortexMError::Limit { .. } => Failure::bad_input("ModelTooLarge", message),
+            CortexMError::NotTflite(_) | CortexMError::Corrupt(_) => Failure::bad_input("CorruptModel", message),
+            CortexMError::IcountShift { .. } | CortexMError::WrongFirmware { .. } => {
+                Failure::bad_input("UnsupportedMachine", message)
+            }
+            CortexMError::InputLength { .. } => Failure::bad_input("DatasetDoesNotFit", message),
+            CortexMError::NotConfigured { .. }
+            | CortexMError::QemuMissing { .. }
+            | CortexMError::QemuTooOld { .. }
+            | CortexMError::FirmwareMissing { .. } => Failure::infrastructure("RuntimeMissing", message),
+            CortexMError::CountsDisagree { .. } => Failure::infrastructure("CountsDisagree", message),
+            CortexMError::Fault(_) | CortexMError::Ended { .. } => Failure::infrastructure("RuntimeCrashed", message),
+            CortexMError::NothingLoaded
+            | CortexMError::Hang { .. }
+            | CortexMError::Protocol(_)
+            | CortexMError::Io(_) => Failure::infrastructure("EmulatorFailed", message),
         }
     }
 }
@@ -65,9 +68,11 @@ impl CortexM {
         parallel: usize,
         model: Vec<u8>,
     ) -> Result<Self, Failure> {
+        // Limits are the session's, which knows what was measured; the rest needs no emulator to be seen.
+        cortex_m::preflight(&model, &cortex_m::Limits::default())?;
         let machine = Machine { name: name.into(), icount_shift, firmware, qemu };
-        let mut emulator = Emulator::start(&machine).map_err(failure)?;
-        let loaded = emulator.load(&model).map_err(failure)?;
+        let mut emulator = Emulator::start(&machine)?;
+        let loaded = emulator.load(&model)?;
         let settings = [("machine", name.to_owned()), ("icountShift", icount_shift.to_string())];
         let info = ModelInfo {
             inputs: loaded.inputs.iter().map(describe).collect(),
@@ -90,8 +95,8 @@ impl CortexM {
 
     fn grow(&mut self, wanted: usize) -> Result<(), Failure> {
         while self.emulators.len() < wanted {
-            let mut emulator = Emulator::start(&self.machine).map_err(failure)?;
-            emulator.load(&self.model).map_err(failure)?;
+            let mut emulator = Emulator::start(&self.machine)?;
+            emulator.load(&self.model)?;
             self.emulators.push(emulator);
         }
         Ok(())
@@ -113,7 +118,7 @@ impl Engine for CortexM {
     }
 
     fn run(&mut self) -> Result<(), Failure> {
-        self.output = self.emulators[0].infer(&self.input).map_err(failure)?.outputs;
+        self.output = self.emulators[0].infer(&self.input)?.outputs;
         Ok(())
     }
 
@@ -140,7 +145,7 @@ impl Engine for CortexM {
                 .collect()
         });
         for part in parts {
-            for inference in part.map_err(failure)? {
+            for inference in part? {
                 out.extend(inference.outputs);
             }
         }
@@ -150,7 +155,7 @@ impl Engine for CortexM {
     fn count(&mut self, inputs: &[&[u8]]) -> Result<Counted, Failure> {
         let mut counted = Counted::default();
         for input in inputs {
-            let inference = self.emulators[0].infer(&signed(input)).map_err(failure)?;
+            let inference = self.emulators[0].infer(&signed(input))?;
             if counted.instructions.is_empty() {
                 let by_operator = inference.per_op.iter().copied();
                 let name = |index: usize| self.operators.get(index).cloned().unwrap_or_default();
@@ -158,7 +163,7 @@ impl Engine for CortexM {
             }
             counted.instructions.push(inference.instructions);
         }
-        let memory = self.emulators[0].memory().map_err(failure)?;
+        let memory = self.emulators[0].memory()?;
         counted.memory = McuMemory {
             flash_bytes: memory.flash_bytes,
             arena_bytes: memory.arena_bytes,
