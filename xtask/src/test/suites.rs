@@ -47,6 +47,7 @@ pub fn all() -> Result<Vec<Suite>> {
         suite("architecture", "the walls of ARCHITECTURE.md, from cargo's metadata", architecture),
         // Before `unit`: the device-runner is tested on the ELFs.
         suite("firmware", "the firmware's own tests on the host, and its ELFs", firmware),
+        suite("tflm-parity", "generated and published models on every emulated core against TensorFlow Lite Micro", tflm_parity),
         suite("unit", "unit, integration and doc tests of every crate", unit),
         suite("codegen", "generated files are what the code gives", codegen),
         suite("clippy", "no lint is broken", clippy),
@@ -112,6 +113,17 @@ fn firmware(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     command.envs(variables(plan)?);
     let mut outcome = cargo_tests::run(&suite.name, &mut command, &[])?;
     outcome.add("ELFs build", crate::firmware::build().map(drop));
+    Ok(outcome)
+}
+
+/// Models from the run's seed. Its program is `test = false`, so that the suite `unit` does not run it again.
+fn tflm_parity(suite: &Suite, plan: &Plan) -> Result<Outcome> {
+    let mut command = tests(plan)?;
+    command.args(["--workspace", "--test", "tflm_parity"]);
+    // Alone, no other suite has built what the emulators run.
+    crate::firmware::build()?;
+    let outcome = cargo_tests::run(&suite.name, &mut command, &[])?;
+    ensure!(outcome.passed + outcome.failed.len() as u64 > 0, "no test of device-runner/tests/tflm_parity.rs ran");
     Ok(outcome)
 }
 
