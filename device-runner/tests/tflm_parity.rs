@@ -1,6 +1,6 @@
 //! Random models of one operator each, and published ones, on every emulated core against TensorFlow Lite Micro, bit for bit:
-//! the suite `tflm-parity` of `cargo xtask test`, which sets the seed. Not run with the other tests (`test = false` in
-//! Cargo.toml): here `cargo test --test tflm_parity`.
+//! the suite `tflm-parity` of `cargo xtask test`, which sets the seed and makes the MNIST model. Not run with the other tests
+//! (`test = false` in Cargo.toml).
 
 mod support;
 
@@ -127,5 +127,15 @@ fn published_models_are_equal_on_every_core() {
     let [person, speech] = ["person_detect.tflite", "speech.tflite"].map(|name| models.join(name));
     let cases = generate(dir.path(), &["--trials", "10", "--model", text(&person), "--model", text(&speech)]);
     assert_eq!(cases.len(), 2);
+    assert_equal(&cases);
+}
+
+/// What our own optimizer makes of a network in floating point.
+#[test]
+fn mnist_is_equal_on_every_core() {
+    let dir = folder();
+    let model = need("EDGEYARD_MNIST_TFLITE");
+    let cases = generate(dir.path(), &["--trials", "20", "--model", text(&model)]);
+    assert_eq!(cases.len(), 1);
     assert_equal(&cases);
 }

@@ -226,3 +226,71 @@ fn a_qemu_that_is_missing_or_too_old_is_named() {
     let e = start(Machine { icount_shift: 5, ..machine(M4) });
     assert!(matches!(e, CortexMError::IcountShift { shift: 5 }), "{e}");
 }
+
+/// A copy of the firmware whose entry to all operators is another instruction; who only greets and loads does not meet it.
+fn firmware_that_runs(folder: &Path, instruction: u16) -> Machine {
+    let original = machine(M4);
+    let mut elf = std::fs::read(&original.firmware).unwrap();
+    let address = symbol(&elf, "_ZN15edgeyard_engine3ops3run17h") & !1;
+    let at = file_offset(&elf, address);
+    elf[at..at + 2].copy_from_slice(&instruction.to_le_bytes());
+    let firmware = folder.join("patched.elf");
+    std::fs::write(&firmware, elf).unwrap();
+    Machine { firmware, ..original }
+}
+
+fn word(elf: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(elf[at..at + 4].try_into().unwrap())
+}
+
+fn half(elf: &[u8], at: usize) -> usize {
+    u16::from_le_bytes([elf[at], elf[at + 1]]).into()
+}
+
+/// Value of the one function whose name begins so; layout of ELF32 as in its specification.
+fn symbol(elf: &[u8], prefix: &str) -> u32 {
+    const SYMBOL_TABLE: u32 = 2;
+    let (sections, size, count) = (word(elf, 32) as usize, half(elf, 46), half(elf, 48));
+    let section = |i: usize| sections + i * size;
+    let table = (0..count).map(section).find(|s| word(elf, s + 4) == SYMBOL_TABLE).expect("a symbol table");
+    let names = word(elf, section(word(elf, table + 24) as usize) + 16) as usize;
+    let (from, bytes) = (word(elf, table + 16) as usize, word(elf, table + 20) as usize);
+    let named = |s: &usize| elf[names + word(elf, *s) as usize..].starts_with(prefix.as_bytes());
+    let found: Vec<usize> = (from..from + bytes).step_by(16).filter(named).collect();
+    assert_eq!(found.len(), 1, "functions {prefix}");
+    word(elf, found[0] + 4)
+}
+
+/// Where in the file the byte of an address is.
+fn file_offset(elf: &[u8], address: u32) -> usize {
+    let (headers, size, count) = (word(elf, 28) as usize, half(elf, 42), half(elf, 44));
+    let within = |h: &usize| (word(elf, h + 8)..word(elf, h + 8) + word(elf, h + 16)).contains(&address);
+    let header = (0..count).map(|i| headers + i * size).find(within).expect("a segment with the address");
+    (word(elf, header + 4) + address - word(elf, header + 8)) as usize
+}
+
+#[test]
+fn a_fault_in_an_operator_names_it_and_shows_the_registers() {
+    const UNDEFINED: u16 = 0xde00;
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(&folder.path().join("models"), &["--seed", "18", "--count", "1"]);
+    let mut emulator = Emulator::start(&firmware_that_runs(folder.path(), UNDEFINED)).unwrap();
+    let input = emulator.load(&cases[0].model).unwrap().input_bytes();
+    let e = emulator.infer(&cases[0].inputs[..input]).unwrap_err().to_string();
+    assert!(e.contains("the core faulted in operator 0 (CONV_2D)"), "{e}");
+    assert!(e.contains("cfsr=0x00010000") && e.contains(" pc=0x") && e.contains(" r0=0x"), "{e}");
+}
+
+#[test]
+fn an_operator_that_hangs_is_stopped_by_the_watchdog() {
+    const BRANCH_TO_ITSELF: u16 = 0xe7fe;
+    let folder = tempfile::tempdir().unwrap();
+    let cases = generate(&folder.path().join("models"), &["--seed", "19", "--count", "1"]);
+    let mut emulator = Emulator::start(&firmware_that_runs(folder.path(), BRANCH_TO_ITSELF)).unwrap();
+    let input = emulator.load(&cases[0].model).unwrap().input_bytes();
+    let process = PathBuf::from(format!("/proc/{}", emulator.id()));
+    emulator.set_watchdog(Duration::from_millis(300));
+    let e = emulator.infer(&cases[0].inputs[..input]).unwrap_err();
+    assert!(matches!(e, CortexMError::Hang { doing: "run an inference", .. }), "{e}");
+    assert!(!process.exists());
+}

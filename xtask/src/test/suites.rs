@@ -1,6 +1,8 @@
 //! The suites, in the order in which they run: what is quick and says most comes first.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +10,7 @@ use fs_err as fs;
 
 use super::{Outcome, Plan, Skip, cargo_tests};
 use crate::shell::{cargo, quiet, say};
-use crate::{cluster, codegen, environment, images, layout};
+use crate::{binaries, cluster, codegen, environment, images, layout};
 
 /// One suite.
 pub struct Suite {
@@ -47,7 +49,11 @@ pub fn all() -> Result<Vec<Suite>> {
         suite("architecture", "the walls of ARCHITECTURE.md, from cargo's metadata", architecture),
         // Before `unit`: the device-runner is tested on the ELFs.
         suite("firmware", "the firmware's own tests on the host, and its ELFs", firmware),
-        suite("tflm-parity", "generated and published models on every emulated core against TensorFlow Lite Micro", tflm_parity),
+        suite(
+            "tflm-parity",
+            "generated and published models on every emulated core against TensorFlow Lite Micro",
+            tflm_parity,
+        ),
         suite("unit", "unit, integration and doc tests of every crate", unit),
         suite("codegen", "generated files are what the code gives", codegen),
         suite("clippy", "no lint is broken", clippy),
@@ -122,9 +128,32 @@ fn tflm_parity(suite: &Suite, plan: &Plan) -> Result<Outcome> {
     command.args(["--workspace", "--test", "tflm_parity"]);
     // Alone, no other suite has built what the emulators run.
     crate::firmware::build()?;
+    command.env("EDGEYARD_MNIST_TFLITE", mnist_in_int8(plan)?);
     let outcome = cargo_tests::run(&suite.name, &mut command, &[])?;
     ensure!(outcome.passed + outcome.failed.len() as u64 > 0, "no test of device-runner/tests/tflm_parity.rs ran");
     Ok(outcome)
+}
+
+/// The example's MNIST network as our own optimizer lowers it.
+fn mnist_in_int8(plan: &Plan) -> Result<PathBuf> {
+    let variables = variables(plan)?;
+    let variable = |name: &str| {
+        variables
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+            .with_context(|| format!("{name} is not among the variables"))
+    };
+    let (root, out) = (layout::root()?, layout::target()?.join("test/tflm-parity"));
+    let example = root.join("examples/mnist");
+    let mut prepare = Command::new(variable("EDGEYARD_PYTHON")?);
+    prepare.arg(example.join("prepare.py")).arg(variable("EDGEYARD_MNIST_DIR")?).arg(&out);
+    quiet(&mut prepare).context("preparing MNIST")?;
+    let mut optimizer = Command::new(binaries::build(&["edgeyard-optimizer"], None)?.join("edgeyard-optimizer"));
+    optimizer.args(["run", "--target", "tflm", "--pass", "int8", "--model"]).arg(example.join("mnist-cnn.onnx"));
+    optimizer.arg("--calibration").arg(out.join("calib.npz")).arg("--out").arg(&out);
+    quiet(optimizer.envs(variables.iter().cloned())).context("making the int8 MNIST network")?;
+    Ok(out.join("model.tflite"))
 }
 
 fn codegen(_: &Suite, _: &Plan) -> Result<Outcome> {
@@ -186,7 +215,7 @@ fn end_to_end_suite(suite: &Suite, plan: &Plan) -> Result<Outcome> {
 }
 
 /// `cargo test --release` with the runtimes and the cluster in its environment.
-fn tests(plan: &Plan) -> Result<std::process::Command> {
+fn tests(plan: &Plan) -> Result<Command> {
     let mut command = cargo(&layout::root()?);
     command.args(["test", "--release"]).envs(variables(plan)?);
     Ok(command)
