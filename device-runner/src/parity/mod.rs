@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::catalogue::{self, Class};
 use crate::cli::{self, Output};
-use crate::cortex_m::{DType, Emulator, Inference, Limits, Machine, MemoryUse, ModelInfo, preflight};
+use crate::cortex_m::{DType, Emulator, Limits, Machine, MemoryUse, ModelInfo, preflight};
 use crate::error::Failure;
 use crate::table::{align, thousands};
 use crate::tensor::Generator;
@@ -122,8 +122,27 @@ fn run(arguments: &Parity) -> Result<Report, Failure> {
     let computed = oracle.compute(&file, &info, &inputs).map_err(about)?;
     let got: Vec<u8> = inferences.iter().flat_map(|inference| inference.outputs.iter().copied()).collect();
     let difference = compare(&info.outputs, &got, &computed.outputs);
-    let oracle = format!("tflite-micro {}", computed.version);
-    Ok(report(&class.name, machine.name, oracle, arguments, difference, &info, &inferences, &memory))
+    let counts = || inferences.iter().map(|inference| inference.instructions);
+    let first = inferences.first().ok_or_else(|| Failure::bad_input("NoInputs", "--inputs must be at least 1"))?;
+    let per_op = first.per_op.iter().zip(info.ops).enumerate();
+    let MemoryUse { flash_bytes, model_bytes: _, arena_bytes, stack_bytes, io_bytes, ram_bytes } = memory;
+    Ok(Report {
+        machine: machine.name,
+        oracle: format!("tflite-micro {}", computed.version),
+        inputs: *count,
+        seed: *seed,
+        difference,
+        instructions_per_inference: first.instructions,
+        instructions_minimum: counts().min().unwrap_or(first.instructions),
+        instructions_maximum: counts().max().unwrap_or(first.instructions),
+        per_op: per_op.map(|(index, (n, name))| PerOp { index, name, instructions: *n }).collect(),
+        flash_bytes,
+        ram_bytes,
+        arena_bytes,
+        stack_bytes,
+        io_bytes,
+        device_class: class.name,
+    })
 }
 
 /// The machine of a class, and its clock.
@@ -162,40 +181,6 @@ fn random_input(info: &ModelInfo, index: u32, generator: &mut Generator) -> Vec<
         }
     }
     bytes.into_iter().map(|byte| byte as i8).collect()
-}
-
-#[expect(clippy::too_many_arguments, reason = "each is a part of the report, and used once")]
-fn report(
-    class: &str,
-    machine: String,
-    oracle: String,
-    arguments: &Parity,
-    difference: Difference,
-    info: &ModelInfo,
-    inferences: &[Inference],
-    memory: &MemoryUse,
-) -> Report {
-    let counts = || inferences.iter().map(|inference| inference.instructions);
-    let first = inferences.first();
-    let per_op = first.map_or(&[][..], |first| &first.per_op).iter().zip(&info.ops).enumerate();
-    let MemoryUse { flash_bytes, model_bytes: _, arena_bytes, stack_bytes, io_bytes, ram_bytes } = *memory;
-    Report {
-        device_class: class.to_owned(),
-        machine,
-        oracle,
-        inputs: arguments.inputs,
-        seed: arguments.seed,
-        difference,
-        instructions_per_inference: first.map_or(0, |first| first.instructions),
-        instructions_minimum: counts().min().unwrap_or(0),
-        instructions_maximum: counts().max().unwrap_or(0),
-        per_op: per_op.map(|(index, (n, name))| PerOp { index, name: name.clone(), instructions: *n }).collect(),
-        flash_bytes,
-        ram_bytes,
-        arena_bytes,
-        stack_bytes,
-        io_bytes,
-    }
 }
 
 fn table(report: &Report) -> String {
