@@ -102,8 +102,21 @@ async fn records(store: &Store, output: Output, name: &str) -> Result<()> {
 
 /// Variant × device.
 pub(crate) fn record_table(records: &[Value]) -> String {
-    const COLUMNS: [&str; 10] =
-        ["MODEL", "VARIANT", "TARGET", "DEVICE", "SIZE", "ACCURACY", "P50", "P90", "INSTRUCTIONS", "VALIDITY"];
+    const COLUMNS: [&str; 13] = [
+        "MODEL",
+        "VARIANT",
+        "TARGET",
+        "DEVICE",
+        "SIZE",
+        "ACCURACY",
+        "P50",
+        "P90",
+        "P99",
+        "RATE",
+        "ENERGY",
+        "INSTRUCTIONS",
+        "VALIDITY",
+    ];
     let rows = records.iter().flat_map(|record| {
         let device =
             text(&record["device"]["name"]).unwrap_or_else(|| text(&record["device"]["class"]).unwrap_or_default());
@@ -125,6 +138,11 @@ fn row(result: &Value, device: &str) -> Vec<String> {
     let percent =
         |name: &str| accuracy[name].as_str().and_then(|text| text.parse::<f64>().ok()).map(|ratio| ratio * 100.0);
     let accuracy = match (percent("value"), percent("lower"), percent("upper")) {
+        // An error and no share.
+        _ if accuracy["metric"] == "MeanAbsoluteError" => {
+            let word = |name: &str| text(&accuracy[name]).unwrap_or_else(|| unknown.to_owned());
+            format!("error {} [{}, {}] n={}", word("value"), word("lower"), word("upper"), accuracy["sampleCount"])
+        }
         (Some(value), Some(lower), Some(upper)) => {
             format!("{value:.2} % [{lower:.2}, {upper:.2}] n={}", accuracy["sampleCount"])
         }
@@ -137,6 +155,21 @@ fn row(result: &Value, device: &str) -> Vec<String> {
         None if reasons.is_empty() => text(&result["validity"]["state"]).unwrap_or_default(),
         None => format!("{}: {}", text(&result["validity"]["state"]).unwrap_or_default(), reasons.join(", ")),
     };
+    let rate = text(&result["server"]["highestQueriesPerSecond"])
+        .or_else(|| text(&result["throughput"]["samplesPerSecond"]))
+        .and_then(|text| text.parse::<f64>().ok())
+        .map_or_else(|| unknown.to_owned(), |rate| format!("{rate:.1}/s"));
+    let energy = result["energy"]["netNanojoules"].as_i64().map_or_else(
+        || unknown.to_owned(),
+        |net| {
+            let source = if result["energy"]["meter"].as_str().is_some_and(|meter| meter.starts_with("replay")) {
+                " (replayed)"
+            } else {
+                ""
+            };
+            format!("{:.3} µJ net{source}", net as f64 / 1e3)
+        },
+    );
     vec![
         field("model"),
         field("variant"),
@@ -146,6 +179,9 @@ fn row(result: &Value, device: &str) -> Vec<String> {
         accuracy,
         percentile("50"),
         percentile("90"),
+        percentile("99"),
+        rate,
+        energy,
         result["instructionsPerInference"].as_u64().map_or_else(|| unknown.to_owned(), |count| count.to_string()),
         validity,
     ]
@@ -169,10 +205,15 @@ mod tests {
                 "instructionsPerInference": 1_382_843, "validity": {"state": "Valid", "reasons": []},
             }],
         });
-        let text = record_table(&[record]);
+        let text = record_table(&[record.clone()]);
         let line = text.lines().nth(1).unwrap();
         for part in ["int8", "m4-0", "23984 B", "99.06 % [98.85, 99.23] n=10000", "–", "1382843", "Valid"] {
             assert!(line.contains(part), "{part} in {line}");
         }
+        let mut metered = record;
+        metered["results"][0]["energy"] = json!({"meter": "replay:lab", "netNanojoules": 1500});
+        metered["results"][0]["throughput"] = json!({"samplesPerSecond": "1234.567890"});
+        let text = record_table(&[metered]);
+        assert!(text.contains("1.500 µJ net (replayed)") && text.contains("1234.6/s"), "{text}");
     }
 }

@@ -156,7 +156,9 @@ def weighted(b, x, weights_shape, channel_axis, channels, length, out_shape, las
     w_scale = (o_scale * 127 / (s * spread) * np.exp(rng.uniform(-1.5, 1.5, channels if per_channel else 1))).astype(np.float32)
     data = rng.integers(-127, 128, weights_shape)
     if rng.random() < 0.1:
-        data[...] = rng.choice([-127, 127])
+        # The largest sums there are, on a scale that leaves them visible.
+        data[...] = rng.choice([-128, 127])
+        w_scale = (w_scale / np.float32(length ** 0.5 * 4)).astype(np.float32)
     w = b.tensor(weights_shape, INT8, w_scale, 0, data, channel_axis)
     bias = -1
     if rng.random() < biased:
@@ -206,6 +208,18 @@ def depthwise(b, x=None, last=True):
     b.op(OP.DEPTHWISE_CONV_2D, [x, w, bias], [y], options(
         schema.DepthwiseConv2DOptionsT, padding=0 if same else 1, strideH=sh, strideW=sw, dilationHFactor=dh, dilationWFactor=dw, depthMultiplier=m,
         fusedActivationFunction=activation(rng)), 3)
+    return y
+
+
+def extremes(b):
+    """The least weights on the least inputs (trial 1 has many): products whose sums overflow 16 bits, not clipped at the output."""
+    k, c = int(b.rng.choice([3, 5])), int(b.rng.choice([4, 8, 16, 19]))
+    x = b.input([1, 8, 8, c], 0.01, 0)
+    w = b.tensor([1, k, k, c], INT8, 0.001, 0, np.full([1, k, k, c], -128), 3)
+    bias = b.tensor([c], INT32, 0.00001, 0, np.zeros(c))
+    y = b.output([1, 8, 8, c], 0.02, 0)
+    b.op(OP.DEPTHWISE_CONV_2D, [x, w, bias], [y], options(
+        schema.DepthwiseConv2DOptionsT, padding=0, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1, depthMultiplier=1), 3)
     return y
 
 
@@ -517,7 +531,7 @@ def bench(seed, out):
 
 
 KINDS = [conv, conv, depthwise, depthwise, fully_connected, pool, elementwise, elementwise, unary, unary, softmax, mean, pad, reshape, concat, split,
-         strided_slice, transpose, resize, edges, network, grouped_conv]
+         strided_slice, transpose, resize, edges, network, grouped_conv, extremes]
 
 
 def fill(rng, details, trial):

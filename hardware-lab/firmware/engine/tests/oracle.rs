@@ -1,5 +1,7 @@
 //! The engine against TensorFlow Lite Micro, bit for bit.
 
+#![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -42,5 +42,7 @@ pub fn exit(_: usize) -> ! {
         core::arch::asm!("dsb");
         AIRCR.write_volatile(0x05FA_0004);
     }
-    loop {}
+    loop {
+        core::hint::spin_loop();
+    }
 }

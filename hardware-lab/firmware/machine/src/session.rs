@@ -24,8 +24,9 @@ static mut LINK: Link = Link::new();
 
 /// The one link. Fault handlers use it too; they never return, so that nobody sees what they leave.
 fn link() -> &'static mut Link {
+    let link = &raw mut LINK;
     // SAFETY: one thread of execution; callers do not keep the reference over another call.
-    unsafe { &mut *(&raw mut LINK) }
+    unsafe { &mut *link }
 }
 
 /// What is loaded.

@@ -202,7 +202,7 @@ fn plan(w: &Window, finish: &Finish) -> Plan {
     let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1);
     if finish.plain && w.in_c == 1 {
         Plan::Turned
-    } else if finish.plain && three && w.in_c == w.out_c && w.out_c >= BLOCK {
+    } else if finish.plain && finish.symmetric && three && w.in_c == w.out_c && w.out_c >= BLOCK {
         Plan::Lines
     } else if taps::can(w) {
         Plan::Taps

@@ -244,7 +244,7 @@ edgeyard_mve_taps:
 @ r0 r1 r2 lines, r3 weights, r4 channels, r5 output, r6 output step, r7 pixels, r8 bytes to the next window, r9 zero point
 @ q0 sums of even channels, q1 of odd ones, q5 low, q6 high, q7 offsets of every other channel
 
-@ Two taps: their products still fit 16 bits when added.
+@ Two taps: their products still fit 16 bits when added, since no weight is -128 (Finish::symmetric).
     .macro two_taps first, first_offset, second, second_offset
     vldrb.s16 q2, [\first, #\first_offset]
     vldrb.s16 q3, [r3], #8

@@ -55,9 +55,8 @@ pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scr
         }
         let Some(channels) = planes.channels.get(first..).and_then(|rest| rest.first_chunk::<BLOCK>()) else { return };
         let starts = channels.map(|channel| channel.start);
-        for (n, pixel) in output.chunks_exact_mut(count).enumerate() {
-            let (y, x) = (n / w.out_w, n % w.out_w);
-            let (top, left) = ((y * w.stride_h) as isize - w.pad_h, (x * w.stride_w) as isize - w.pad_w);
+        let (mut top, mut left, mut x) = (-w.pad_h, -w.pad_w, 0);
+        for pixel in output.chunks_exact_mut(count) {
             let ys = inside(top, w.k_h, w.dilation_h, w.in_h);
             let xs = inside(left, w.k_w, w.dilation_w, w.in_w);
             let part = |lines: &Range<usize>, columns: &Range<usize>| Part {
@@ -89,8 +88,16 @@ pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scr
             }
             if let Some(out) = pixel.get_mut(first..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) {
                 for ((out, channel), sum) in out.iter_mut().zip(channels).zip(acc) {
-                    *out = planes.finish.apply(channel, sum);
+                    *out = if planes.finish.plain {
+                        planes.finish.apply_plain(channel, sum)
+                    } else {
+                        planes.finish.apply(channel, sum)
+                    };
                 }
+            }
+            (x, left) = (x + 1, left + w.stride_w as isize);
+            if x == w.out_w {
+                (x, left, top) = (0, -w.pad_w, top + w.stride_h as isize);
             }
         }
     }
@@ -127,11 +134,17 @@ mod dsp {
     /// The part's values and packed weights are there, the weights on a multiple of four.
     #[inline(always)]
     pub unsafe fn sums(part: &Part, starts: [i32; BLOCK]) -> [i32; BLOCK] {
+        if part.lines == 0 || part.columns == 0 {
+            return starts;
+        }
         // SAFETY: as promised.
         unsafe {
             match part.columns {
+                2 => lines::<2>(part, starts),
                 3 => lines::<3>(part, starts),
+                4 => lines::<4>(part, starts),
                 5 => lines::<5>(part, starts),
+                6 => lines::<6>(part, starts),
                 7 => lines::<7>(part, starts),
                 _ => lines::<1>(part, starts),
             }
@@ -141,13 +154,14 @@ mod dsp {
     /// `K` taps of a line without a loop between.
     ///
     /// # Safety
-    /// As [`sums`]; `K` divides the columns.
+    /// As [`sums`]; `K` is the number of columns, or one.
     #[inline(never)]
     unsafe fn lines<const K: usize>(part: &Part, starts: [i32; BLOCK]) -> [i32; BLOCK] {
         let Part { mut at, column, line, mut weights, gap, lines, columns } = *part;
         let [mut a, mut b, mut c, mut d] = starts;
         for _ in 0..lines {
-            for _ in 0..columns / K {
+            // With K above one a line is K taps: no loop is left.
+            for _ in 0..if K > 1 { 1 } else { columns } {
                 for _ in 0..K {
                     // SAFETY: reads four values and one entry of weights, which the caller promised.
                     unsafe {

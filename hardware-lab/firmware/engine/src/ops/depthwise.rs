@@ -37,6 +37,7 @@ pub(crate) fn prepare<'a>(p: &mut Prepare<'_, '_, 'a>) -> Result<(Op<'a>, u32), 
     let sum = |c: usize| channels::sum(bytes, (0..window.taps()).map(|t| t * out_c + c));
     let channels = channels::channels(p, (input, weights, output), (out_c, 3), sum)?;
     let finish = Finish::new(output.1.zero_point, p.activation(4, output.1)?, channels, window.taps());
+    let finish = Finish { symmetric: !bytes.contains(&0x80), ..finish };
     let scratch =
         u32::try_from(kernels::planes_scratch(&window, &finish)).map_err(|_| p.unsupported("a window too large"))?;
     Ok((
