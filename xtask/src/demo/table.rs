@@ -43,7 +43,7 @@ fn line(row: &Row) -> Vec<String> {
         row.accuracy.as_ref().map_or_else(unknown, |a| {
             format!("{:.2} % [{:.2}, {:.2}] n={}", a.value * 100.0, a.lower * 100.0, a.upper * 100.0, a.n)
         }),
-        row.accuracy_drop.map_or_else(unknown, |drop| format!("{:+.2} pt", -drop * 100.0)),
+        row.accuracy_drop.map_or_else(unknown, |drop| format!("{:+.2} pt", drop * 100.0 + 0.0)),
         row.latency.as_ref().map_or_else(unknown, |latency| time(latency.p50_seconds)),
         row.latency.as_ref().map_or_else(unknown, |latency| time(latency.p90_seconds)),
         row.instructions_per_inference.map_or_else(unknown, |count| count.to_string()),
@@ -76,7 +76,7 @@ mod tests {
         };
         let text = render(&[row]);
         let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(words, ["int8", "tflm", "m4-0", "7", "B", "–", "-0.10", "pt", "–", "–", "1000"]);
+        assert_eq!(words, ["int8", "tflm", "m4-0", "7", "B", "–", "+0.10", "pt", "–", "–", "1000"]);
         assert!(text.contains("int8 tflm on m4-0: Invalid: Throttled"));
     }
 }
