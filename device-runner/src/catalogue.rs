@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgeyard_job::spec::{Backend, Fidelity, Limits};
+use edgeyard_job::spec::{Backend, ExecutionProvider, Fidelity, Limits};
 use serde::Deserialize;
 
 use crate::error::Failure;
@@ -56,7 +56,15 @@ struct Spec {
 struct RawBackend {
     #[serde(rename = "type")]
     type_: String,
+    runtime: Option<Runtime>,
     cortex_m: Option<CortexM>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Runtime {
+    #[serde(default)]
+    execution_provider: ExecutionProvider,
 }
 
 #[derive(Deserialize)]
@@ -155,10 +163,12 @@ pub fn find(name: &str) -> Result<Class, Failure> {
 fn parse(text: &str) -> Result<Class, String> {
     let Manifest { metadata, spec } = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let Spec { fidelity, targets, limits, backend, runner } = spec;
-    let backend = match (backend.type_.as_str(), backend.cortex_m) {
-        ("Runtime", None) => Backend::Runtime,
-        ("CortexM", Some(CortexM { machine, icount_shift })) => Backend::CortexM { machine, icount_shift },
-        (other, _) => return Err(format!("spec.backend.type {other:?} and its settings do not fit")),
+    let backend = match (backend.type_.as_str(), backend.cortex_m, backend.runtime) {
+        ("Runtime", None, runtime) => {
+            Backend::Runtime { execution_provider: runtime.map(|r| r.execution_provider).unwrap_or_default() }
+        }
+        ("CortexM", Some(CortexM { machine, icount_shift }), None) => Backend::CortexM { machine, icount_shift },
+        (other, ..) => return Err(format!("spec.backend.type {other:?} and its settings do not fit")),
     };
     let limit = |key: &str| {
         limits

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use edgeyard_job::spec::{AccuracyMetric, Backend, HeadlinePercentile, Profile, Scenario};
+use edgeyard_job::spec::{AccuracyMetric, Backend, ExecutionProvider, HeadlinePercentile, Profile, Scenario};
 
 use crate::error::Failure;
 use crate::meter::check;
@@ -116,6 +116,9 @@ pub struct Run {
     /// ppk2:DEVICE@MILLIVOLTS, exec:COMMAND or replay:DIR.
     #[arg(long)]
     pub meter: Option<String>,
+    /// What computes in ONNX Runtime; by default what the device class says, the processor in most.
+    #[arg(long, value_enum)]
+    pub execution_provider: Option<Provider>,
     /// Give up after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub deadline: Option<u64>,
@@ -188,6 +191,25 @@ impl From<ScenarioName> for Scenario {
             ScenarioName::Server => Self::Server,
             ScenarioName::Offline => Self::Offline,
             ScenarioName::Tiny => Self::Tiny,
+        }
+    }
+}
+
+/// What computes in ONNX Runtime.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum Provider {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU, with an ONNX Runtime that is built for it.
+    Cuda,
+}
+
+impl From<Provider> for ExecutionProvider {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Cpu => Self::Cpu,
+            Provider::Cuda => Self::Cuda,
         }
     }
 }
@@ -339,7 +361,8 @@ fn classes(output: Output) -> Result<(), Failure> {
             let mut rows = vec![["NAME", "FIDELITY", "TARGETS", "BACKEND"].map(str::to_owned).to_vec()];
             for class in classes {
                 let backend = match class.backend {
-                    Backend::Runtime => "Runtime".to_owned(),
+                    Backend::Runtime { execution_provider: ExecutionProvider::Cpu } => "Runtime".to_owned(),
+                    Backend::Runtime { execution_provider } => format!("Runtime {execution_provider:?}"),
                     Backend::CortexM { machine, .. } => format!("CortexM {machine}"),
                 };
                 rows.push(vec![class.name, format!("{:?}", class.fidelity), class.targets.join(","), backend]);

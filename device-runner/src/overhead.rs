@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use edgeyard_job::spec::ExecutionProvider;
 use edgeyard_measure::{pick, series};
 
 use crate::cli;
@@ -47,7 +48,7 @@ pub fn execute(arguments: &Overhead) -> Result<(), Failure> {
         EngineSpec::LiteRt { library, threads: *threads }
     } else {
         let library = runtime::from_environment(ORT_VARIABLE, "ONNX Runtime")?;
-        EngineSpec::Onnx { library, threads: *threads }
+        EngineSpec::Onnx { library, threads: *threads, provider: ExecutionProvider::Cpu }
     };
     let mut engine = runtime::open(&engine, bytes)?;
     let mut generator = Generator::new(42);

@@ -68,7 +68,10 @@ fn plan(arguments: &Run) -> Result<Plan, Failure> {
     Ok(Plan {
         identity: Identity { name, attempt: 1, ..Identity::default() },
         device: Device { class: class.name, fidelity: class.fidelity, lease: None },
-        backend: class.backend,
+        backend: match (class.backend, arguments.execution_provider) {
+            (Backend::Runtime { .. }, Some(provider)) => Backend::Runtime { execution_provider: provider.into() },
+            (backend, _) => backend,
+        },
         limits: class.limits,
         workload: Workload {
             scenario: arguments.scenario.into(),
@@ -92,7 +95,10 @@ fn plan(arguments: &Run) -> Result<Plan, Failure> {
 /// An emulated class stands for another processor; this program's own would give other outputs.
 fn check_architecture(class: &Class) -> Result<(), Failure> {
     let own = std::env::consts::ARCH;
-    if class.fidelity == Fidelity::Emulated && class.backend == Backend::Runtime && class.architecture != own {
+    if class.fidelity == Fidelity::Emulated
+        && matches!(class.backend, Backend::Runtime { .. })
+        && class.architecture != own
+    {
         return Err(Failure::bad_input(
             "WrongArchitecture",
             format!(

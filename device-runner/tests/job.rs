@@ -37,7 +37,7 @@ fn spec(url: &str, models: &[&[u8]], evaluation: Option<&[u8]>) -> JobSpec {
                 fidelity: Fidelity::Hardware,
                 fencing_token: 1_795_424_405_123,
             },
-            backend: Backend::Runtime,
+            backend: Backend::runtime(),
             limits: Limits::default(),
             workload: Workload {
                 scenario: Scenario::SingleStream,

@@ -243,6 +243,23 @@ fn inspect_tells_what_is_in_a_record() {
     fail(&["inspect", text(&model)], 2, "NotARecord", "dense.onnx");
 }
 
+/// The library of the tests is built without CUDA; a machine with a GPU has another.
+#[test]
+fn a_gpu_that_is_not_there_is_told() {
+    need("EDGEYARD_ORT_LIB");
+    let dir = folder();
+    let model = file(dir.path(), "dense.onnx", &models::dense_onnx());
+    let class = "{metadata: {name: gpu}, spec: {fidelity: Hardware, targets: [ort-x86], backend: {type: Runtime, runtime: {executionProvider: Cuda}}}}";
+    let class = file(dir.path(), "gpu.yaml", class.as_bytes());
+    let out = dir.path().join("out");
+    for device in
+        [&["--device-class", text(&class)][..], &["--device-class", "host-cpu", "--execution-provider", "Cuda"]]
+    {
+        let base = ["run", "--model", text(&model), "--profile", "Smoke", "--out", text(&out)];
+        fail(&[&base[..], device].concat(), 4, "ProviderUnavailable", "onnxruntime-gpu");
+    }
+}
+
 #[test]
 fn bad_input_is_told_before_anything_runs() {
     need("EDGEYARD_ORT_LIB");

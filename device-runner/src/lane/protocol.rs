@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+use edgeyard_job::spec::ExecutionProvider;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,8 @@ pub enum EngineSpec {
         library: PathBuf,
         /// Threads of an operator.
         threads: u32,
+        /// What computes.
+        provider: ExecutionProvider,
     },
     /// LiteRT.
     LiteRt {

@@ -149,7 +149,7 @@ fn run(arguments: &Parity) -> Result<Report, Failure> {
 fn microcontroller(class: &Class) -> Result<(&str, u8), Failure> {
     match &class.backend {
         Backend::CortexM { machine, icount_shift } => Ok((machine, *icount_shift)),
-        Backend::Runtime => {
+        Backend::Runtime { .. } => {
             let known = catalogue::all().into_iter();
             let known: Vec<String> =
                 known.filter(|c| matches!(c.backend, Backend::CortexM { .. })).map(|c| c.name).collect();

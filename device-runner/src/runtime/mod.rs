@@ -105,7 +105,9 @@ pub trait Engine {
 /// `CorruptModel`, `UnsupportedModel`, `ModelTooLarge` and the like, or `RuntimeMissing`.
 pub fn open(spec: &EngineSpec, model: Vec<u8>) -> Result<Box<dyn Engine>, Failure> {
     match spec {
-        EngineSpec::Onnx { library, threads } => Ok(Box::new(onnx::Onnx::open(library, *threads, &model)?)),
+        EngineSpec::Onnx { library, threads, provider } => {
+            Ok(Box::new(onnx::Onnx::open(library, *threads, *provider, &model)?))
+        }
         EngineSpec::LiteRt { library, threads } => Ok(Box::new(litert::LiteRt::open(library, *threads, model)?)),
         EngineSpec::CortexM { machine, icount_shift, firmware, qemu, parallel } => {
             let (firmware, qemu) = (firmware.clone(), qemu.clone());

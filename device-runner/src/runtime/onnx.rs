@@ -5,7 +5,9 @@ use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::ptr;
 
+use edgeyard_job::spec::ExecutionProvider;
 use ort::AsPointer as _;
+use ort::ep::CUDA;
 use ort::memory::Allocator;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -45,9 +47,23 @@ fn failed<R>(error: ort::Error<R>) -> Failure {
     Failure::infrastructure("RuntimeFailed", format!("ONNX Runtime: {error}"))
 }
 
+fn unavailable<R>(error: ort::Error<R>) -> Failure {
+    Failure::infrastructure(
+        "ProviderUnavailable",
+        format!(
+            "ONNX Runtime has no CUDA here: take a library that is built with it (the package onnxruntime-gpu), with \
+             libonnxruntime_providers_cuda.so beside it, and a machine with an NVIDIA GPU and driver: {error}"
+        ),
+    )
+}
+
 impl Onnx {
     /// Loads a model.
-    pub fn open(library: &Path, threads: u32, model: &[u8]) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// `RuntimeMissing`, `ProviderUnavailable` when the library or the machine cannot do what `provider` asks for, and what
+    /// is wrong with the model.
+    pub fn open(library: &Path, threads: u32, provider: ExecutionProvider, model: &[u8]) -> Result<Self, Failure> {
         let missing = |error: String| {
             Failure::infrastructure(
                 "RuntimeMissing",
@@ -69,6 +85,10 @@ impl Onnx {
             .map_err(failed)?
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(failed)?;
+        if provider == ExecutionProvider::Cuda {
+            builder =
+                builder.with_execution_providers([CUDA::default().build().error_on_failure()]).map_err(unavailable)?;
+        }
         let session = builder.commit_from_memory(model).map_err(refused)?;
         let inputs: Vec<_> = session.inputs().iter().map(describe).collect::<Result<_, _>>()?;
         let outputs: Vec<_> = session.outputs().iter().map(describe).collect::<Result<_, _>>()?;
@@ -94,7 +114,7 @@ impl Onnx {
             ("intraOpThreads", threads.to_string()),
             ("interOpThreads", "1".into()),
             ("graphOptimization", "all".into()),
-            ("executionProvider", "CPU".into()),
+            ("executionProvider", format!("{provider:?}").to_uppercase()),
         ];
         let info = ModelInfo {
             inputs: inputs.into_iter().map(|(tensor, _)| tensor).collect(),

@@ -491,7 +491,7 @@ mod tests {
         Plan {
             identity: Identity { name: "m".into(), attempt: 1, ..Identity::default() },
             device: plan::Device { class: "host-cpu".into(), fidelity: Fidelity::Hardware, lease: None },
-            backend: Backend::Runtime,
+            backend: Backend::runtime(),
             limits: Limits::default(),
             workload: Asked {
                 scenario: Scenario::SingleStream,

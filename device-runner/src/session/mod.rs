@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use edgeyard_job::Progress;
-use edgeyard_job::spec::{Backend, Fidelity};
+use edgeyard_job::spec::{Backend, ExecutionProvider, Fidelity};
 use edgeyard_measure::series;
 use edgeyard_record::{PhaseSpan, Record};
 
@@ -280,11 +280,11 @@ fn engine_for(plan: &Plan, variant: &Variant) -> Result<EngineSpec, Failure> {
                 parallel: settings::usable_processors(&Root::default()) as usize,
             })
         }
-        (Backend::Runtime, "ort-x86" | "ort-arm64") => {
+        (Backend::Runtime { execution_provider }, "ort-x86" | "ort-arm64") => {
             let library = runtime::from_environment(ORT_VARIABLE, "ONNX Runtime")?;
-            Ok(EngineSpec::Onnx { library, threads })
+            Ok(EngineSpec::Onnx { library, threads, provider: *execution_provider })
         }
-        (Backend::Runtime, "litert") => {
+        (Backend::Runtime { execution_provider: ExecutionProvider::Cpu }, "litert") => {
             let library = runtime::from_environment(LITERT_VARIABLE, "LiteRT")?;
             Ok(EngineSpec::LiteRt { library, threads })
         }

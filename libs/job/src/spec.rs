@@ -306,7 +306,12 @@ pub enum Fidelity {
 #[serde(tag = "type")]
 pub enum Backend {
     /// In the runner's process, in the runtime of the variant's target.
-    Runtime,
+    #[serde(rename_all = "camelCase")]
+    Runtime {
+        /// What computes, where the runtime has a choice.
+        #[serde(default)]
+        execution_provider: ExecutionProvider,
+    },
     /// By firmware on a Cortex-M under QEMU.
     #[serde(rename_all = "camelCase")]
     CortexM {
@@ -315,6 +320,24 @@ pub enum Backend {
         /// Guest instructions per virtual nanosecond, as a power of two.
         icount_shift: u8,
     },
+}
+
+impl Backend {
+    /// The runtime on the processor.
+    #[must_use]
+    pub const fn runtime() -> Self {
+        Self::Runtime { execution_provider: ExecutionProvider::Cpu }
+    }
+}
+
+/// What computes in ONNX Runtime.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExecutionProvider {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU; operators that it does not have run on the processor.
+    Cuda,
 }
 
 /// The room that a model has, in bytes.

@@ -2,7 +2,8 @@
 
 use edgeyard_crds::benchmark_status::Fidelity;
 use edgeyard_crds::device_class::{
-    CortexM, Driver, EdgeDeviceClassSpec, HwmonMeter, Limits, MeterKind, NvmlMeter, ReplayMeter, SerialMeter,
+    CortexM, Driver, EdgeDeviceClassSpec, ExecutionProvider, HwmonMeter, Limits, MeterKind, NvmlMeter, ReplayMeter,
+    SerialMeter,
 };
 use edgeyard_crds::devices::{Candidates, LabelSelector};
 use edgeyard_crds::scalars::Quantity;
@@ -45,7 +46,18 @@ pub struct Meter {
 pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceClass, Refusal> {
     let EdgeDeviceClassSpec { fidelity, isolation: _, targets, limits, backend, runner, meters } = written;
     let backend = match backend.validate().map_err(|invalid| refuse(name, &invalid.to_string()))? {
-        Driver::Runtime => spec::Backend::Runtime,
+        Driver::Runtime(ExecutionProvider::Cpu) => spec::Backend::runtime(),
+        Driver::Runtime(ExecutionProvider::Cuda) => {
+            if let Some(other) = targets.iter().find(|target| !target.0.starts_with("ort-")) {
+                return Err(refuse(
+                    name,
+                    &format!(
+                        "targets: {other} does not run on backend.runtime.executionProvider Cuda: use ort-x86 or ort-arm64"
+                    ),
+                ));
+            }
+            spec::Backend::Runtime { execution_provider: spec::ExecutionProvider::Cuda }
+        }
         Driver::CortexM(CortexM { machine, icount_shift }) => spec::Backend::CortexM {
             machine: machine.0,
             icount_shift: u8::try_from(icount_shift)
@@ -211,6 +223,19 @@ pub(crate) mod tests {
             class("m4", "[tflm]", "{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", "Emulated");
         assert_eq!(class.backend, spec::Backend::CortexM { machine: "mps2-an386".into(), icount_shift: 6 });
         assert_eq!(class.limits.flash_bytes, Some(4 << 20));
+    }
+
+    #[test]
+    fn a_gpu_runs_onnx_runtime_only() {
+        let class = |targets: &str| {
+            let yaml = format!(
+                "{{fidelity: Hardware, isolation: Unit, targets: {targets}, backend: {{type: Runtime, runtime: {{executionProvider: Cuda}}}}, runner: {{}}}}"
+            );
+            device_class("gpu", serde_yaml::from_str(&yaml).unwrap())
+        };
+        let cuda = spec::Backend::Runtime { execution_provider: spec::ExecutionProvider::Cuda };
+        assert_eq!(class("[ort-x86]").unwrap().backend, cuda);
+        assert!(class("[ort-x86, litert]").unwrap_err().message.contains("litert does not run"));
     }
 
     #[test]
