@@ -197,7 +197,14 @@ fn devices_and_queues_that_do_not_fit() -> Result<()> {
     ))?;
     let private = format!("  queueRef: {{namespace: {}, name: private}}", lab::NAMESPACE);
     let m4 = "[{name: m4, deviceClassName: qemu-cortex-m4}]";
-    let cases: [(&str, String, &[&str], &[&str]); 4] = [
+    let required = "  measurement: {energy: Required}";
+    let cases: [(&str, String, &[&str], &[&str]); 5] = [
+        (
+            "no-meter",
+            example.benchmark("no-meter", &["plain"], "[{name: host, deviceClassName: host-cpu}]", required),
+            &["MeterMissing"],
+            &["host-cpu", "BestEffort"],
+        ),
         (
             "no-class",
             example.benchmark("no-class", &["plain"], "[{name: d, deviceClassName: toaster}]", ""),

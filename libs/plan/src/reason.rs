@@ -54,6 +54,8 @@ reasons! {
     UNSCHEDULABLE = "Unschedulable";
     /// A container cannot be created.
     CONTAINER_NOT_CREATED = "ContainerNotCreated";
+    /// Energy is required of a device that has no meter.
+    METER_MISSING = "MeterMissing";
     /// A quota of the namespace is used up.
     QUOTA_EXCEEDED = "QuotaExceeded";
     /// The store gives no answer.

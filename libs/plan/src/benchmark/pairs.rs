@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use edgeyard_crds::benchmark_status::{ResolvedArtifact, Skipped};
+use edgeyard_crds::benchmark::EnergyPolicy;
+use edgeyard_crds::benchmark_status::{Fidelity, ResolvedArtifact, Skipped};
 use edgeyard_crds::devices::DeviceRequest;
 use edgeyard_crds::run::PinnedVariant;
 use edgeyard_crds::scalars::{Key, ObjectName, Reason};
@@ -59,6 +60,7 @@ pub fn pairs(
     for entry in &benchmark.devices {
         let (Some(pool), Some(class)) = (pools.get(&entry.name), classes.get(&entry.name)) else { continue };
         let targets = wanted_targets(entry, class)?;
+        check_energy(benchmark, entry, class)?;
         let mut pinned = Vec::new();
         for (model, variant) in &variants {
             let fitting = targets.iter().filter_map(|target| {
@@ -95,6 +97,24 @@ pub fn pairs(
         }
     }
     check(benchmark, artifacts, classes, found)
+}
+
+/// Energy that is required has to be measurable, before a device is leased for it.
+fn check_energy(benchmark: &Benchmark, entry: &DeviceEntry, class: &DeviceClass) -> Result<(), Refusal> {
+    let problem = match (benchmark.energy, class.fidelity, &class.meter) {
+        (EnergyPolicy::BestEffort | EnergyPolicy::Disabled, _, _)
+        | (EnergyPolicy::Required, Fidelity::Hardware, Some(_)) => return Ok(()),
+        (EnergyPolicy::Required, Fidelity::Emulated, _) => "is emulated and has no energy to measure",
+        (EnergyPolicy::Required, Fidelity::Hardware, None) => "names no meter",
+    };
+    Err(Refusal::new(
+        reason::METER_MISSING,
+        format!(
+            "spec.measurement.energy is Required, and class {} of spec.devices {} {problem}: set energy to BestEffort, or \
+             choose a class with meters",
+            class.name, entry.name
+        ),
+    ))
 }
 
 /// In which targets an entry's devices measure, the preferred one first.
@@ -290,6 +310,9 @@ mod tests {
             nothing.message.starts_with("variants are made for litert, ort-x86; qemu-cortex-m4 runs tflm"),
             "{nothing}"
         );
+        let unmetered = refused(&format!("{MINIMAL}  energy: Required\n"));
+        assert_eq!(unmetered.reason, reason::METER_MISSING);
+        assert!(unmetered.message.contains("host-cpu of spec.devices host names no meter"), "{unmetered}");
         let alien = refused(&MINIMAL.replace("[ort-x86, litert]", "[tflm]"));
         assert_eq!(alien.reason, reason::TARGET_NOT_OF_CLASS);
     }
