@@ -107,6 +107,15 @@ struct Round {
     cooled: Option<CoolDown>,
 }
 
+impl Round {
+    /// A meter that failed in the first round tells nothing in the second: what it had told is kept.
+    fn keeping_readings_of(self, earlier: Self) -> Self {
+        let told = |round: &Self| round.metered.as_ref().is_ok_and(|metered| metered.recording().is_some());
+        let metered = if told(&earlier) && !told(&self) { earlier.metered } else { self.metered };
+        Self { metered, ..self }
+    }
+}
+
 /// Measures all variants of a plan.
 ///
 /// # Errors
@@ -162,7 +171,7 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
                 let engine = engine_for(plan, subject.variant);
                 subject.start_again(&mut context, engine, &timing, &cause)?;
             }
-            found = measure(&mut context, &mut subjects, &timing, &mut meter)?;
+            found = measure(&mut context, &mut subjects, &timing, &mut meter)?.keeping_readings_of(found);
         }
         for subject in subjects.iter().filter(|subject| subject.failure.is_none()) {
             if let Ok(metered) = &found.metered {
