@@ -1,5 +1,7 @@
 //! `kubectl edgeyard get`: results out of the store.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result, bail};
 use edgeyard_artifact::{Digest, ResultFilter};
 use edgeyard_job::media_type;
@@ -20,6 +22,10 @@ pub struct Args {
     /// List at most so many, the newest first.
     #[arg(long, default_value_t = 100)]
     limit: u32,
+    /// With a record's digest: put it into this folder as `record.json`, and what it names besides, such as samples, into
+    /// `blobs/` below, for `edgeyard-device-runner inspect DIR/record.json --plots DIR`.
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
 }
 
 /// Prints what was asked for.
@@ -27,7 +33,14 @@ pub struct Args {
 /// # Errors
 /// When there is no such thing, or what the store said.
 pub async fn run(store: &Store, args: &Args) -> Result<()> {
-    let Args { what, output, limit } = args;
+    let Args { what, output, limit, save } = args;
+    match (what, save) {
+        (Some(digest), Some(folder)) if digest.starts_with("sha256:") => {
+            return save_record(store, digest, folder).await;
+        }
+        (_, Some(_)) => bail!("--save needs a record's digest: `kubectl edgeyard get` lists them"),
+        (_, None) => {}
+    }
     match what {
         None => list(store, *output, *limit).await,
         Some(digest) if digest.starts_with("sha256:") => by_digest(store, *output, digest).await,
@@ -75,6 +88,37 @@ async fn by_digest(store: &Store, output: Output, text: &str) -> Result<()> {
         Output::Table => println!("{}", serde_json::to_string_pretty(&document)?),
     }
     Ok(())
+}
+
+/// A record and all blobs that it names, as the runner writes them beside each other.
+async fn save_record(store: &Store, text: &str, folder: &Path) -> Result<()> {
+    let digest: Digest = text.parse().with_context(|| format!("{text} is no digest: sha256: and 64 hex digits"))?;
+    let blobs = folder.join("blobs");
+    std::fs::create_dir_all(&blobs).with_context(|| format!("cannot make {}", blobs.display()))?;
+    let file = folder.join("record.json");
+    let bytes = store.client.get_blob(&store.namespace, &digest).await.map_err(|error| store.explain(error))?;
+    std::fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    let record = serde_json::from_slice(&bytes).with_context(|| format!("{digest} is no record"))?;
+    let named = named_blobs(&record);
+    for name in &named {
+        let blob: Digest = name.parse().with_context(|| format!("the record names {name}, which is no digest"))?;
+        let to = blobs.join(name.trim_start_matches("sha256:"));
+        store.client.get_blob_to_file(&store.namespace, &blob, &to).await.map_err(|error| store.explain(error))?;
+    }
+    println!("{} and {} blobs", file.display(), named.len());
+    Ok(())
+}
+
+/// The digests of packed series: objects with `encoding` and `digest`, wherever they stand.
+fn named_blobs(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.get("encoding").and(fields.get("digest")).and_then(Value::as_str).map(str::to_owned);
+            own.into_iter().chain(fields.values().flat_map(named_blobs)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(named_blobs).collect(),
+        _ => Vec::new(),
+    }
 }
 
 async fn records(store: &Store, output: Output, name: &str) -> Result<()> {
@@ -194,6 +238,16 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blobs_are_found_wherever_a_series_stands() {
+        let record = json!({
+            "digest": "sha256:no", "power": {"series": {"encoding": "x", "data": null, "digest": "sha256:p"}},
+            "results": [{"digest": "sha256:model", "latency": {"samples": {"encoding": "x", "data": null, "digest": "sha256:s"}}},
+                {"latency": {"samples": {"encoding": "x", "data": "…", "digest": null}}}],
+        });
+        assert_eq!(named_blobs(&record), ["sha256:p", "sha256:s"]);
+    }
 
     #[test]
     fn a_record_becomes_rows_and_unknowns_become_dashes() {

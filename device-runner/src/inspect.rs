@@ -74,7 +74,16 @@ fn unpacked(packed: &Samples, beside: &Path, what: &str) -> Result<Vec<Sample>, 
     let read = match (&packed.data, &packed.digest) {
         (Some(text), _) => samples::from_text(text),
         (None, Some(digest)) => {
-            let blob = fs_err::read(beside.join("blobs").join(digest.trim_start_matches("sha256:")))?;
+            let file = beside.join("blobs").join(digest.trim_start_matches("sha256:"));
+            let blob = fs_err::read(&file).map_err(|error| {
+                Failure::bad_input(
+                    "SamplesMissing",
+                    format!(
+                        "{error}: plots need the samples that the record names beside it; `kubectl edgeyard get DIGEST --save \
+                         DIR` fetches both"
+                    ),
+                )
+            })?;
             if edgeyard_record::digest(&blob) != *digest {
                 let message = format!("{what}: the blob beside the record is not {digest}");
                 return Err(Failure::bad_input("SamplesUnreadable", message));
