@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use edgeyard_job::spec::ExecutionProvider;
+use edgeyard_measure::random::Random;
 use edgeyard_measure::{pick, series};
 
 use crate::cli;
@@ -12,7 +13,7 @@ use crate::error::Failure;
 use crate::lane::protocol::{EngineSpec, Measure};
 use crate::lane::window::{self, Feed, Kept, Monotonic};
 use crate::runtime::{self, LITERT_VARIABLE, ORT_VARIABLE};
-use crate::tensor::{Generator, generate};
+use crate::tensor::generate;
 
 /// Different inputs, as a measurement has.
 const INPUTS: usize = 16;
@@ -51,7 +52,7 @@ pub fn execute(arguments: &Overhead) -> Result<(), Failure> {
         EngineSpec::Onnx { library, threads: *threads, provider: ExecutionProvider::Cpu }
     };
     let mut engine = runtime::open(&engine, bytes)?;
-    let mut generator = Generator::new(42);
+    let mut generator = Random::new(42);
     let inputs: Vec<Vec<u8>> = (0..INPUTS).map(|_| generate(&engine.info().inputs, &mut generator)).collect();
     let mut next = 0;
     let mut feed = Kept { engine: engine.as_mut(), inputs: &inputs, next: &mut next };

@@ -1,6 +1,7 @@
 //! What goes into models and comes out: element types, shapes, quantisation, and the bytes that a data set's samples
 //! become for one model.
 
+use edgeyard_measure::random::Random;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -280,34 +281,9 @@ impl Fit {
     }
 }
 
-/// A small generator for inputs (SplitMix64, Steele et al. 2014): the same on every machine, for ever.
-#[derive(Clone, Debug)]
-pub struct Generator(u64);
-
-impl Generator {
-    /// A generator with a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// The next number from 0 to 1, 1 excluded.
-    pub fn unit(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
 /// Inputs made up from a seed, all inputs of the model one after the other: floating point from 0 to 1, quantised
 /// integers over their whole range, other integers 0 or 1.
-pub fn generate(inputs: &[TensorInfo], generator: &mut Generator) -> Vec<u8> {
+pub fn generate(inputs: &[TensorInfo], generator: &mut Random) -> Vec<u8> {
     let mut out = Vec::with_capacity(inputs.iter().map(TensorInfo::bytes).sum());
     for input in inputs {
         for _ in 0..input.len() {
@@ -385,7 +361,7 @@ mod tests {
 
     #[test]
     fn generated_inputs_are_the_same_for_ever() {
-        let made = generate(&[input(Element::I8, &[4])], &mut Generator::new(42));
+        let made = generate(&[input(Element::I8, &[4])], &mut Random::new(42));
         // SplitMix64 with seed 42 begins 0xbdd732262feb6e95, 0x28efe333b266f103, …
         assert_eq!(made[..2], [0xbd ^ 0x80, 0x28 ^ 0x80]);
     }

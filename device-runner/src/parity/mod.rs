@@ -7,6 +7,7 @@ mod oracle;
 use std::path::PathBuf;
 
 use edgeyard_job::spec::Backend;
+use edgeyard_measure::random::Random;
 use serde::Serialize;
 
 use crate::catalogue::{self, Class};
@@ -14,7 +15,6 @@ use crate::cli::{self, Output};
 use crate::cortex_m::{DType, Emulator, Limits, Machine, MemoryUse, ModelInfo, preflight};
 use crate::error::Failure;
 use crate::table::{align, thousands};
-use crate::tensor::Generator;
 
 pub use compare::{Difference, compare};
 
@@ -113,7 +113,7 @@ fn run(arguments: &Parity) -> Result<Report, Failure> {
     let mut emulator = Emulator::start(&machine)?;
     let info = emulator.load(&file).map_err(Failure::from).map_err(about)?;
     limits.check_arena(info.arena_bytes).map_err(Failure::from).map_err(about)?;
-    let mut generator = Generator::new(*seed);
+    let mut generator = Random::new(*seed);
     let inputs: Vec<Vec<i8>> = (0..*count).map(|index| random_input(&info, index, &mut generator)).collect();
     let inferences = emulator.infer_all(inputs.iter().map(Vec::as_slice))?;
     let memory = emulator.memory()?;
@@ -163,7 +163,7 @@ fn microcontroller(class: &Class) -> Result<(&str, u8), Failure> {
 
 /// All inputs of one inference: integers over their whole range, in every fourth only its ends, where saturation shows; floats
 /// from -10 to 10.
-fn random_input(info: &ModelInfo, index: u32, generator: &mut Generator) -> Vec<i8> {
+fn random_input(info: &ModelInfo, index: u32, generator: &mut Random) -> Vec<i8> {
     let ends = index % 4 == 1;
     let mut bytes = Vec::with_capacity(info.input_bytes());
     for input in &info.inputs {

@@ -1,6 +1,7 @@
 //! One variant on its way through a run: its lane, and what has been found so far.
 
 use edgeyard_job::spec::Scenario;
+use edgeyard_measure::random::Random;
 use edgeyard_measure::server::{self, Found, Trial};
 use edgeyard_measure::{Sample, schedule};
 use edgeyard_record::Window;
@@ -15,7 +16,7 @@ use crate::lane::protocol::{
 use crate::machine::cgroup;
 use crate::plan::Variant;
 use crate::runtime::{self, ModelInfo};
-use crate::tensor::{Fit, Generator, generate};
+use crate::tensor::{Fit, generate};
 use crate::timing::Timing;
 
 /// Samples that are sent to a lane at once.
@@ -241,7 +242,7 @@ impl<'a> Subject<'a> {
     /// Inputs to measure or count with: samples chosen by the seed, or numbers made from it.
     fn inputs(&self, context: &Context, count: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let info = self.info.as_ref().expect("the model is loaded before it is fed");
-        let mut generator = Generator::new(context.plan.workload.seed);
+        let mut generator = Random::new(context.plan.workload.seed);
         let Some(data) = &context.plan.data else {
             return Ok((0..count).map(|_| generate(&info.inputs, &mut generator)).collect());
         };
