@@ -186,6 +186,12 @@ impl Target {
             }
         };
         match pass {
+            Some(
+                Pass::Equalize {}
+                | Pass::Prune { .. }
+                | Pass::Factorize { .. }
+                | Pass::Quantize { scheme: Scheme::Int8Dynamic | Scheme::Int4Weights | Scheme::Int16Activations, .. },
+            ) => Err(RecipeError::Passes("this pass is not wired yet".to_owned())),
             None => match &self.schemes.float32 {
                 Support::Taken(Nothing {}) => Ok(Recipe::Plain),
                 Support::Refused(Refusal { refused }) => Err(refuse("a model without Quantize", refused)),
@@ -194,7 +200,7 @@ impl Target {
                 Support::Taken(Nothing {}) => Ok(Recipe::Float16),
                 Support::Refused(Refusal { refused }) => Err(refuse("Quantize with scheme Float16", refused)),
             },
-            Some(Pass::Quantize { scheme: Scheme::Int8, granularity, calibrator }) => match &self.schemes.int8 {
+            Some(Pass::Quantize { scheme: Scheme::Int8, granularity, calibrator, .. }) => match &self.schemes.int8 {
                 Support::Refused(Refusal { refused }) => Err(refuse("Quantize with scheme Int8", refused)),
                 Support::Taken(rules) if !rules.granularities.contains(granularity) => {
                     let takes: Vec<String> = rules.granularities.iter().map(|taken| format!("{taken:?}")).collect();
@@ -214,7 +220,12 @@ mod tests {
     use super::*;
 
     fn int8(granularity: Granularity) -> Vec<Pass> {
-        vec![Pass::Quantize { scheme: Scheme::Int8, granularity, calibrator: Calibrator::MinMax }]
+        let Pass::Quantize { scheme, calibrator, bias_correction, max_float_operators, block_size, .. } =
+            Pass::quantize(Scheme::Int8)
+        else {
+            unreachable!()
+        };
+        vec![Pass::Quantize { scheme, granularity, calibrator, bias_correction, max_float_operators, block_size }]
     }
 
     #[test]

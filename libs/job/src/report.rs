@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::spec::{AccuracyMetric, ModelFormat, Pass};
 
 /// The version of the report's schema.
-pub const REPORT_VERSION: &str = "1.0";
+pub const REPORT_VERSION: &str = "1.1";
 
 /// What a job came to.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// `1.0`.
+    /// `1.1`.
     pub schema_version: String,
     /// What the report is about.
     pub metadata: ReportMetadata,
@@ -82,6 +82,25 @@ pub struct Optimized {
     pub accuracy: Option<Accuracy>,
     /// How far the artefact's score is below the source's; negative if it is above.
     pub accuracy_drop: Option<f64>,
+    /// Probability of a difference in right answers as large as this one if source and artefact were equally good: McNemar, exact.
+    #[serde(default)]
+    pub mcnemar_p: Option<f64>,
+    /// What the source costs.
+    #[serde(default)]
+    pub source_cost: Option<Cost>,
+    /// What the artefact costs.
+    #[serde(default)]
+    pub cost: Option<Cost>,
+    /// Signal to quantisation noise of each layer's output against the source's, in the order of the graph; empty if it was not asked for or
+    /// cannot be seen in the target's runtime.
+    #[serde(default)]
+    pub layers: Vec<LayerAgreement>,
+    /// What a vendor's compiler estimates, never measured.
+    #[serde(default)]
+    pub compiler_estimate: Option<CompilerEstimate>,
+    /// What the target's rules say of the artefact, operator by operator.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     /// How far the artefact was verified, and how.
     pub verification: Verification,
     /// How well the artefact's outputs agree with the source's.
@@ -96,6 +115,75 @@ pub struct Optimized {
     pub peak_memory_bytes: Option<u64>,
     /// What is unknown, and why: metric to reason.
     pub unavailable: BTreeMap<String, String>,
+}
+
+/// What a model costs, counted from its graph.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// Weights and biases, counted as numbers; zeros count.
+    pub parameters: u64,
+    /// Those that are not zero.
+    pub nonzero_parameters: u64,
+    /// Multiply-accumulates of one inference of one sample.
+    pub macs: u64,
+    /// Bytes of activations that live at the same time, at most, in the order of the graph; an estimate, because a runtime may do better or worse.
+    pub peak_activation_bytes: u64,
+}
+
+/// How well one layer's output agrees with the source's.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerAgreement {
+    /// The tensor's name in the source.
+    pub tensor: String,
+    /// The operator that makes it.
+    pub operator: String,
+    /// Signal to quantisation noise ratio in dB; absent if it is equal.
+    pub sqnr_db: Option<f64>,
+}
+
+/// What a vendor's compiler estimates.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CompilerEstimate {
+    /// Program and version.
+    pub compiler: String,
+    /// The device that it compiled for.
+    pub accelerator: String,
+    /// Cycles of one inference.
+    pub cycles: u64,
+    /// SRAM that it plans to use.
+    pub sram_bytes: u64,
+    /// Operators on the accelerator.
+    pub accelerated_operators: u64,
+    /// Operators that fall back to the CPU.
+    pub cpu_operators: u64,
+}
+
+/// What a target's rule says of an operator or tensor.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// How grave it is.
+    pub severity: Severity,
+    /// The rule's name.
+    pub rule: String,
+    /// The operator, tensor or input it is about.
+    pub subject: String,
+    /// What is so, and what to do about it.
+    pub message: String,
+}
+
+/// How grave a finding is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// It falls back to the CPU.
+    Fallback,
+    /// The target does not take it.
+    Refused,
 }
 
 /// A model file that was made.

@@ -3,11 +3,13 @@
 //! `schemaVersion` is `MAJOR.MINOR`. A reader takes any minor of its own major and refuses other
 //! majors (`VersionSkew`), because a field it does not know could change what is asked.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version that this code writes.
-pub const SPEC_VERSION: &str = "1.0";
+pub const SPEC_VERSION: &str = "1.1";
 const SPEC_MAJOR: &str = "1";
 
 /// What one pod is asked to do. Carries a grant: keep it in a Secret.
@@ -122,6 +124,12 @@ pub struct Optimize {
     /// How far accuracy may fall below the source's, as a difference. Exceeding it ends in exit code 3; artefact and report are stored all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_accuracy_drop: Option<f64>,
+    /// The size that the artefact may have. Exceeding it ends as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size_bytes: Option<u64>,
+    /// Shapes of inputs whose dimensions are free in the model, batch included, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_shapes: BTreeMap<String, Vec<u64>>,
 }
 
 /// A model in the store.
@@ -192,22 +200,120 @@ impl AccuracyMetric {
     }
 }
 
-/// One step of a recipe.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+/// One step of a recipe. Steps are done in the order in which they stand: what is pruned after it was factorised is another
+/// model than what is factorised after it was pruned. `Quantize` is the last.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(tag = "type")]
 pub enum Pass {
+    /// Make the weights of neighbouring layers alike in size, so that one scale serves more of them. Changes no output.
+    Equalize {},
+    /// Leave out weights.
+    #[serde(rename_all = "camelCase")]
+    Prune {
+        /// Which weights may go.
+        pattern: Pattern,
+        /// What makes a weight unimportant.
+        #[serde(default)]
+        score: Score,
+        /// `Unstructured` and `Structured`: the share to leave out; of weights in the one case, of channels in the other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sparsity: Option<f64>,
+        /// `NOfM`: how many of every `m` weights stay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u32>,
+        /// `NOfM`: the length of a group along the input channels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        m: Option<u32>,
+    },
+    /// Replace layers by products of thinner ones. Exactly one of `energy` and `macs`.
+    #[serde(rename_all = "camelCase")]
+    Factorize {
+        /// How convolutions are split; matrices always are by singular values.
+        #[serde(default)]
+        method: Factorization,
+        /// The share of each layer's squared singular values to keep, 0 to 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        energy: Option<f64>,
+        /// The share of the model's multiply-accumulates to end with at most, 0 to 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        macs: Option<f64>,
+    },
     /// Store and compute in fewer bits.
     #[serde(rename_all = "camelCase")]
     Quantize {
         /// To what.
         scheme: Scheme,
-        /// How many scales a weight tensor has. Acts with `Int8`.
+        /// How many scales a weight tensor has. Acts with `Int8` and `Int16Activations`.
         #[serde(default)]
         granularity: Granularity,
-        /// How activation ranges are chosen. Acts with `Int8`.
+        /// How activation ranges are chosen. Acts with `Int8` and `Int16Activations`.
         #[serde(default)]
         calibrator: Calibrator,
+        /// `Int8`: correct biases by the mean error that quantised weights make on the calibration data.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bias_correction: bool,
+        /// `Int8`: how many of the most sensitive operators may stay in floating point, so that the accuracy constraint is kept.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        max_float_operators: u32,
+        /// `Int4Weights`: how many weights share a scale; absent: one scale for each output channel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        block_size: Option<u32>,
     },
+}
+
+impl Pass {
+    /// `Quantize` to a scheme with everything else at its default.
+    #[must_use]
+    pub const fn quantize(scheme: Scheme) -> Self {
+        Self::Quantize {
+            scheme,
+            granularity: Granularity::PerChannel,
+            calibrator: Calibrator::MinMax,
+            bias_correction: false,
+            max_float_operators: 0,
+            block_size: None,
+        }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's contract")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Which weights may go.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Any; they become zeros, shapes stay.
+    Unstructured,
+    /// All but `n` of every `m` along the input channels; they become zeros, shapes stay.
+    NOfM,
+    /// Whole channels with all that depends on them; shapes shrink.
+    Structured,
+}
+
+/// What makes a weight unimportant.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Score {
+    /// A small absolute value; of a channel, a small norm.
+    #[default]
+    Magnitude,
+    /// A small effect on the next layer's input, from activations on the calibration data.
+    Taylor,
+}
+
+/// How convolutions are split.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Factorization {
+    /// Of both, what saves more at the same error.
+    #[default]
+    Auto,
+    /// A column and a row: k×1 then 1×k.
+    SpatialSvd,
+    /// 1×1, a small k×k, 1×1.
+    Tucker2,
+    /// Matrices and 1×1 convolutions only.
+    Svd,
 }
 
 /// To what a model is quantised.
@@ -217,6 +323,12 @@ pub enum Scheme {
     Float16,
     /// 8-bit integers, weights and activations.
     Int8,
+    /// 8-bit integer weights; activations are quantised while the model runs.
+    Int8Dynamic,
+    /// 4-bit integer weights; computation in floating point.
+    Int4Weights,
+    /// 8-bit integer weights and 16-bit integer activations.
+    Int16Activations,
 }
 
 /// How many scales a weight tensor has.
@@ -235,8 +347,14 @@ pub enum Calibrator {
     /// The smallest and largest value seen.
     #[default]
     MinMax,
+    /// The exponential moving average of each sample's smallest and largest value.
+    MovingAverage,
     /// Without the outermost values, by a streaming histogram.
     Percentile,
+    /// The range whose quantised histogram has the least Kullback-Leibler divergence.
+    Entropy,
+    /// The range whose quantised histogram has the least mean squared error.
+    MeanSquaredError,
 }
 
 /// Measure variants on one device.
@@ -521,12 +639,19 @@ mod tests {
                 evaluation: None,
                 variant: "int8".into(),
                 target: "tflm".into(),
-                passes: vec![Pass::Quantize {
-                    scheme: Scheme::Int8,
-                    granularity: Granularity::PerChannel,
-                    calibrator: Calibrator::Percentile,
-                }],
+                passes: vec![
+                    Pass::Prune {
+                        pattern: Pattern::NOfM,
+                        score: Score::Magnitude,
+                        sparsity: None,
+                        n: Some(2),
+                        m: Some(4),
+                    },
+                    Pass::quantize(Scheme::Int8),
+                ],
                 max_accuracy_drop: Some(0.01),
+                max_size_bytes: Some(65_536),
+                input_shapes: [("x".to_owned(), vec![1, 1, 28, 28])].into(),
             }),
         }
     }

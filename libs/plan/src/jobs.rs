@@ -83,6 +83,8 @@ pub fn optimize_spec(
         target: artifact.target.clone(),
         passes: artifact.passes.clone(),
         max_accuracy_drop: plan.max_accuracy_drop,
+        max_size_bytes: None,
+        input_shapes: BTreeMap::new(),
     });
     Ok(job(identity, store, work))
 }

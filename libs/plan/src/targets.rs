@@ -56,10 +56,10 @@ pub fn find(name: &str) -> Result<&'static Target, Refusal> {
 pub fn numbers(variant: &str, passes: &[Pass]) -> Result<Numbers, Refusal> {
     let mut found = None;
     for pass in passes {
-        let Pass::Quantize { scheme, .. } = pass;
-        let numbers = match scheme {
-            Scheme::Float16 => Numbers::Float16,
-            Scheme::Int8 => Numbers::Int8,
+        let numbers = match pass {
+            Pass::Quantize { scheme: Scheme::Float16, .. } => Numbers::Float16,
+            Pass::Quantize { .. } => Numbers::Int8,
+            Pass::Equalize {} | Pass::Prune { .. } | Pass::Factorize { .. } => continue,
         };
         if found.replace(numbers).is_some() {
             return Err(Refusal::new(
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn quantize(scheme: Scheme) -> Pass {
-        Pass::Quantize { scheme, granularity: Default::default(), calibrator: Default::default() }
+        Pass::quantize(scheme)
     }
 
     #[test]

@@ -130,8 +130,10 @@ enum Observer {
 impl Observer {
     fn new(calibrator: Calibrator) -> Self {
         match calibrator {
-            Calibrator::MinMax => Self::MinMax(None),
-            Calibrator::Percentile => Self::Percentile(Histogram::default()),
+            Calibrator::MinMax | Calibrator::MovingAverage => Self::MinMax(None),
+            Calibrator::Percentile | Calibrator::Entropy | Calibrator::MeanSquaredError => {
+                Self::Percentile(Histogram::default())
+            }
         }
     }
 

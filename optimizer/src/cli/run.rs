@@ -125,7 +125,14 @@ impl Run {
             PassName::Int8 => Scheme::Int8,
             PassName::Fp16 => Scheme::Float16,
         };
-        let passes = pass.iter().map(|pass| Pass::Quantize { scheme: scheme(pass), granularity, calibrator });
+        let passes = pass.iter().map(|pass| Pass::Quantize {
+            scheme: scheme(pass),
+            granularity,
+            calibrator,
+            bias_correction: false,
+            max_float_operators: 0,
+            block_size: None,
+        });
         let names: Vec<&str> = pass.iter().map(|pass| if *pass == PassName::Int8 { "int8" } else { "fp16" }).collect();
         let request = Request {
             name: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),

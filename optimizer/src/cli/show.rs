@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode as Code;
 
 use edgeyard_job::report::{Accuracy, Report, ReportResult};
-use edgeyard_job::spec::{Calibrator, Granularity, ModelFormat, Pass, Scheme};
+use edgeyard_job::spec::{ModelFormat, Pass, Scheme};
 use edgeyard_optimizer::target::Target;
 
 use super::{Output, print};
@@ -57,8 +57,7 @@ pub fn report(report: &Report, path: &Path) -> String {
 
 /// Prints the targets.
 pub fn targets(output: Output) -> Code {
-    let scheme =
-        |scheme| vec![Pass::Quantize { scheme, granularity: Granularity::PerChannel, calibrator: Calibrator::MinMax }];
+    let scheme = |scheme| vec![Pass::quantize(scheme)];
     let takes = |target: &Target| -> Vec<&'static str> {
         let all = [("plain", Vec::new()), ("fp16", scheme(Scheme::Float16)), ("int8", scheme(Scheme::Int8))];
         all.into_iter().filter(|(_, passes)| target.recipe(passes).is_ok()).map(|(name, _)| name).collect()

@@ -74,7 +74,7 @@ async fn make(job: &Job, work: Optimize, cancelled: Arc<AtomicBool>) -> Result<E
 }
 
 async fn fetch(job: &Job, work: Optimize, folder: &Path) -> Result<Request, End> {
-    let Optimize { source, calibration, evaluation, variant, target, passes, max_accuracy_drop } = work;
+    let Optimize { source, calibration, evaluation, variant, target, passes, max_accuracy_drop, .. } = work;
     let StoredModel { digest, format } = source;
     if format != ModelFormat::Onnx {
         let text = "source: only ONNX models can be optimised; give the ONNX model the .tflite was made from";

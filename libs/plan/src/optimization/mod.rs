@@ -58,7 +58,7 @@ pub struct Optimization {
 }
 
 /// An artefact to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PlannedArtifact {
     /// The recipe's name.
     pub variant: String,
@@ -211,6 +211,9 @@ fn pass(pass: passes::Pass) -> Result<spec::Pass, Refusal> {
                 Some(passes::Calibrator::Percentile) => spec::Calibrator::Percentile,
                 Some(passes::Calibrator::MinMax) | None => spec::Calibrator::MinMax,
             },
+            bias_correction: false,
+            max_float_operators: 0,
+            block_size: None,
         }),
     }
 }
