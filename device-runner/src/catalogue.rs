@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgeyard_job::spec::{Backend, ExecutionProvider, Fidelity, Limits};
+use edgeyard_job::spec::{Backend, ExecutionProvider, Fidelity, Limits, Microcontroller};
 use serde::Deserialize;
 
 use crate::error::Failure;
@@ -71,7 +71,16 @@ struct Runtime {
 #[serde(rename_all = "camelCase")]
 struct CortexM {
     machine: String,
+    #[serde(default = "exact_shift")]
     icount_shift: u8,
+    serial_port: Option<String>,
+    #[serde(default)]
+    microcontroller: Microcontroller,
+}
+
+/// As the API defaults it.
+const fn exact_shift() -> u8 {
+    6
 }
 
 #[derive(Default, Deserialize)]
@@ -167,7 +176,9 @@ fn parse(text: &str) -> Result<Class, String> {
         ("Runtime", None, runtime) => {
             Backend::Runtime { execution_provider: runtime.map(|r| r.execution_provider).unwrap_or_default() }
         }
-        ("CortexM", Some(CortexM { machine, icount_shift }), None) => Backend::CortexM { machine, icount_shift },
+        ("CortexM", Some(CortexM { machine, icount_shift, serial_port, microcontroller }), None) => {
+            Backend::CortexM { machine, icount_shift, serial_port, microcontroller }
+        }
         (other, ..) => return Err(format!("spec.backend.type {other:?} and its settings do not fit")),
     };
     let limit = |key: &str| {

@@ -262,17 +262,58 @@ fn details(result: &VariantResult) -> Vec<Vec<String>> {
     for operator in result.operators.iter().flatten() {
         rows.push(vec![format!("  {}", operator.name), table::thousands(operator.instructions)]);
     }
+    rows.extend(counted(result));
+    rows
+}
+
+/// What is known of a microcontroller, beside its operators.
+fn counted(result: &VariantResult) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    if let Some(mix) = &result.instruction_mix {
+        rows.push(vec!["  mix".to_owned(), table::mix(mix)]);
+    }
+    if let Some(cycles) = result.cycles_per_inference {
+        rows.push(vec!["  cycles".into(), table::thousands(cycles)]);
+    }
     if let Some(memory) = &result.microcontroller {
+        let of = |used: u64, limit: Option<u64>| match limit {
+            Some(limit) => format!("{} of {}", table::thousands(used), table::thousands(limit)),
+            None => table::thousands(used),
+        };
         rows.push(vec![
             "  memory".into(),
             format!(
                 "flash {}, ram {} (arena {}, stack {})",
-                table::thousands(memory.flash_bytes),
-                table::thousands(memory.ram_bytes),
-                table::thousands(memory.arena_bytes),
+                of(memory.flash_bytes, memory.flash_limit_bytes),
+                of(memory.ram_bytes, memory.ram_limit_bytes),
+                of(memory.arena_bytes, memory.arena_limit_bytes),
                 table::thousands(memory.stack_bytes)
             ),
         ]);
+    }
+    if let Some(estimate) = &result.latency_estimate {
+        let text = format!(
+            "estimated {} [{}, {}] on a {} at {} MHz by {}, error up to {} of a published time",
+            table::duration(estimate.nanoseconds),
+            table::duration(estimate.lower_nanoseconds),
+            table::duration(estimate.upper_nanoseconds),
+            estimate.core,
+            estimate.clock_hertz / 1_000_000,
+            estimate.model,
+            estimate.leave_one_out_error
+        );
+        rows.push(vec!["  latency".into(), text]);
+    }
+    if let Some(energy) = &result.energy_estimate {
+        let text = format!(
+            "estimated {} nJ [{}, {}] by {} of {} µW",
+            table::thousands(energy.nanojoules),
+            table::thousands(energy.lower_nanojoules),
+            table::thousands(energy.upper_nanojoules),
+            energy.model,
+            table::thousands(energy.active_microwatts)
+        );
+        rows.push(vec!["  energy".into(), text]);
     }
     rows
 }

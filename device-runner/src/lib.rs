@@ -12,6 +12,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod cortex_m;
+pub mod estimate;
 pub mod error;
 pub mod inspect;
 pub mod job;

@@ -1,6 +1,6 @@
 //! Results as people read them.
 
-use edgeyard_record::{Record, VariantResult};
+use edgeyard_record::{InstructionMix, Record, VariantResult};
 
 /// Columns of equal width, two spaces apart.
 pub fn align(rows: &[Vec<String>]) -> String {
@@ -44,6 +44,23 @@ pub fn thousands(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// An instruction mix, the most frequent kind first.
+pub fn mix(mix: &InstructionMix) -> String {
+    let InstructionMix { load, store, multiply, branch, vector, float, other } = *mix;
+    let mut kinds = [
+        ("load", load),
+        ("store", store),
+        ("multiply", multiply),
+        ("branch", branch),
+        ("vector", vector),
+        ("float", float),
+        ("other", other),
+    ];
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let counted = kinds.iter().filter(|(_, count)| *count > 0);
+    counted.map(|(kind, count)| format!("{kind} {}", thousands(*count))).collect::<Vec<_>>().join(", ")
 }
 
 /// A record's results, one line a variant, and what is wrong with them.

@@ -6,6 +6,7 @@ use edgeyard_record::{Latency, Validity};
 
 use crate::machine::cooling::CoolDown;
 use crate::machine::monitor::Seen;
+use crate::runtime::SecondOpinion;
 
 /// The numbers can be used.
 pub const VALID: &str = "Valid";
@@ -44,6 +45,10 @@ pub struct Evidence<'a> {
     pub usable_processors: u32,
     /// Whether no time is reported anyway.
     pub clock_is_emulated: bool,
+    /// What a second counter said of a microcontroller's instructions.
+    pub second_opinion: Option<&'a SecondOpinion>,
+    /// The emulated core and the one that is meant, if they differ.
+    pub other_core: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Default)]
@@ -84,8 +89,11 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
         threads,
         usable_processors,
         clock_is_emulated,
+        second_opinion,
+        other_core,
     } = evidence;
     let mut judgement = Judgement::default();
+    judge_counts(*second_opinion, *other_core, &mut judgement);
     if *clock_jumped {
         judgement.add(
             true,
@@ -162,6 +170,32 @@ pub fn of_variant(evidence: &Evidence) -> Validity {
         );
     }
     judgement.verdict()
+}
+
+/// Judges instruction counts.
+fn judge_counts(opinion: Option<&SecondOpinion>, other_core: Option<(&str, &str)>, judgement: &mut Judgement) {
+    match opinion {
+        Some(SecondOpinion::Disagrees(how)) => judgement.add(
+            true,
+            "CountsDisagree",
+            format!("{how}: use the firmware and the plugin of one release, and the QEMU that `cargo xtask setup` installs"),
+        ),
+        Some(SecondOpinion::Missing) => judgement.add(
+            false,
+            "CountsUnconfirmed",
+            "the plugin that confirms counts is not beside the firmware: build both with `cargo xtask firmware`".into(),
+        ),
+        Some(SecondOpinion::NotAsked | SecondOpinion::Agrees(_)) | None => {}
+    }
+    if let Some((has, meant)) = other_core {
+        judgement.add(
+            false,
+            "OtherCore",
+            format!(
+                "the class means a {meant} and its machine has a {has}: outputs and memory hold, instructions are the {has}'s"
+            ),
+        );
+    }
 }
 
 /// The name of a movement; `None` of a steady series.
@@ -320,6 +354,8 @@ mod tests {
             threads,
             usable_processors: 2,
             clock_is_emulated: false,
+            second_opinion: None,
+            other_core: None,
         }
     }
 
@@ -340,6 +376,26 @@ mod tests {
         assert_eq!(named(short), expected(INCONCLUSIVE, "ProfileTooShort"));
         let late = Evidence { bound_broken: true, ..evidence(1) };
         assert_eq!(named(late), expected(INCONCLUSIVE, "LatencyBoundBroken"));
+    }
+
+    #[test]
+    fn counts_that_disagree_are_invalid_and_those_of_another_core_are_told() {
+        let judged = |opinion: &SecondOpinion, other_core| {
+            let found =
+                of_variant(&Evidence { second_opinion: Some(opinion), other_core, clock_is_emulated: true, ..evidence(1) });
+            (found.state, found.reasons.join(" "), found.recommendations.join(" "))
+        };
+        let disagrees = SecondOpinion::Disagrees("7 and 8".into());
+        let (state, reasons, advice) = judged(&disagrees, None);
+        assert_eq!((state.as_str(), reasons.as_str()), (INVALID, "CountsDisagree"));
+        assert!(advice.contains("7 and 8"));
+        let (state, reasons, _) = judged(&SecondOpinion::Missing, None);
+        assert_eq!((state.as_str(), reasons.as_str()), (INCONCLUSIVE, "CountsUnconfirmed"));
+        let agrees = SecondOpinion::Agrees(Default::default());
+        assert_eq!(judged(&agrees, None).0, VALID);
+        let (state, reasons, advice) = judged(&agrees, Some(("Cortex-M3", "Cortex-M0+")));
+        assert_eq!((state.as_str(), reasons.as_str()), (INCONCLUSIVE, "OtherCore"));
+        assert!(advice.contains("instructions are the Cortex-M3's"), "{advice}");
     }
 
     #[test]

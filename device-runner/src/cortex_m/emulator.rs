@@ -24,10 +24,23 @@ pub struct Inference {
     pub per_op: Vec<u64>,
 }
 
-/// An emulated microcontroller; dropping it ends QEMU.
+/// What a device counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Unit {
+    /// Instructions: emulated machines.
+    #[default]
+    Instructions,
+    /// Cycles: boards.
+    Cycles,
+}
+
+/// A microcontroller; dropping it ends QEMU.
 pub struct Emulator {
     process: Process,
     patience: Duration,
+    /// Requests under way at once.
+    window: usize,
+    unit: Unit,
     /// Bytes that the machine has for a model's file and for an arena.
     room: (u64, u64),
     model: Option<ModelInfo>,
@@ -54,6 +67,17 @@ impl Emulator {
         Self::open(machine, Link::Streams, PATIENCE, Some(Counter::new(plugin.to_owned())?))
     }
 
+    /// A board at a serial port, whose firmware says that it is `name`.
+    pub fn attach(name: &str, port: &Path, patience: Duration) -> Result<Self, CortexMError> {
+        // Its FIFO holds a few bytes: it must not be sent anything while it works.
+        Self::greet(Process::attach(port)?, name, patience, 1)
+    }
+
+    /// What the counts of inferences are.
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
     /// Ends the device and returns what the plugin counted, if one did.
     pub fn finish(self) -> Result<Option<InstructionMix>, CortexMError> {
         self.process.finish()
@@ -63,16 +87,20 @@ impl Emulator {
         if machine.icount_shift != 6 {
             return Err(CortexMError::IcountShift { shift: machine.icount_shift });
         }
-        let mut emulator =
-            Emulator { process: Process::start(machine, link, counter)?, patience, room: (0, 0), model: None };
+        Self::greet(Process::start(machine, link, counter)?, &machine.name, patience, WINDOW)
+    }
+
+    fn greet(process: Process, name: &str, patience: Duration, window: usize) -> Result<Self, CortexMError> {
+        let mut emulator = Emulator { process, patience, window, unit: Unit::default(), room: (0, 0), model: None };
         let hello = emulator.exchange(request::HELLO, &[], reply::HELLO, "start")?;
         let mut f = Fields(&hello);
         let found = f.text()?;
-        if found != machine.name {
-            return Err(CortexMError::WrongFirmware { wanted: machine.name.clone(), found });
+        if found != name {
+            return Err(CortexMError::WrongFirmware { wanted: name.to_owned(), found });
         }
-        let (_code, _statics, arena, model) = (f.u32()?, f.u32()?, f.u32()?, f.u32()?);
+        let (_code, _statics, arena, model, _stack) = (f.u32()?, f.u32()?, f.u32()?, f.u32()?, f.u32()?);
         emulator.room = (model.into(), arena.into());
+        emulator.unit = if f.u32()? == 0 { Unit::Instructions } else { Unit::Cycles };
         Ok(emulator)
     }
 
@@ -115,7 +143,7 @@ impl Emulator {
             let bytes: Vec<u8> = input.iter().map(|v| *v as u8).collect();
             self.process.send(frame::encode(request::RUN, &bytes));
             under_way.push_back(());
-            if under_way.len() >= WINDOW {
+            if under_way.len() >= self.window {
                 under_way.pop_front();
                 results.push(self.result()?);
             }

@@ -110,7 +110,7 @@ pub enum CortexMError {
     #[error("{0}")]
     Fault(Box<Fault>),
     /// No answer within the watchdog's time.
-    #[error("the emulated device gave no answer within {} s while it was to {doing}; it was stopped", after.as_secs_f64())]
+    #[error("the device gave no answer within {} s while it was to {doing}; it was stopped", after.as_secs_f64())]
     Hang {
         /// How long the watchdog waited.
         after: Duration,
@@ -130,6 +130,15 @@ pub enum CortexMError {
     /// Bytes that are no frame, or a frame that does not fit what was asked.
     #[error("the firmware's answer makes no sense: {0}")]
     Protocol(&'static str),
+    /// A board's port cannot be used.
+    #[error("cannot open the serial port {}: name the board's port in serialPort, and let the runner reach it", path.display())]
+    Port {
+        /// The port.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A pipe or thread of the emulation failed.
     #[error("cannot talk to QEMU")]
     Io(#[from] io::Error),

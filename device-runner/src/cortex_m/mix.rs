@@ -2,10 +2,11 @@
 //! a device is measured without it and checked, or asked for its mix, with it.
 
 use super::CortexMError;
-use super::Inference;
+use super::{Emulator, Inference, Machine};
+use edgeyard_record as record;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// What the plugin counted between start and end.
@@ -17,6 +18,18 @@ pub struct InstructionMix {
     pub kinds: BTreeMap<String, u64>,
     /// Instructions of each run of an operator, in order; every inference begins with an operator that does nothing.
     runs: Vec<u64>,
+}
+
+impl From<&InstructionMix> for record::InstructionMix {
+    fn from(mix: &InstructionMix) -> Self {
+        let of = |kind: &str| mix.kinds.get(kind).copied().unwrap_or(0);
+        let known = ["load", "store", "multiply", "branch", "vector", "float"];
+        let named = known.map(of);
+        let [load, store, multiply, branch, vector, float] = named;
+        // A kind that only a newer plugin tells apart is one of the others.
+        let other = mix.instructions.saturating_sub(named.iter().sum());
+        Self { load, store, multiply, branch, vector, float, other }
+    }
 }
 
 impl InstructionMix {
@@ -38,6 +51,26 @@ impl InstructionMix {
             Err(CortexMError::Protocol("the plugin saw more runs than were asked for"))
         }
     }
+}
+
+/// Runs a model on one input in an emulator whose plugin counts along, and returns what one inference consists of.
+///
+/// # Errors
+/// `CountsDisagree` if `counted`, which the machine's timer gave without the plugin, is not what the plugin counts for every
+/// operator.
+pub fn confirmed_mix(
+    machine: &Machine,
+    plugin: &Path,
+    model: &[u8],
+    input: &[i8],
+    counted: &Inference,
+) -> Result<record::InstructionMix, CortexMError> {
+    let mut emulator = Emulator::start_counting(machine, plugin)?;
+    emulator.load(model)?;
+    emulator.infer(input)?;
+    let mix = emulator.finish()?.ok_or(CortexMError::Protocol("the plugin counted nothing"))?;
+    mix.confirm(std::slice::from_ref(counted))?;
+    Ok((&mix).into())
 }
 
 /// A plugin and the file that it writes to.

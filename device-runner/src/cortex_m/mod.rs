@@ -1,6 +1,6 @@
-//! Microcontrollers without hardware: QEMU runs our firmware, which runs an int8 model. One [`Emulator`] is one device;
-//! inferences stream through it without a restart. Instruction counts are exact and independent of the host's load,
-//! because QEMU derives the guest's clock from executed instructions (`-icount`). No time is ever reported from here.
+//! Microcontrollers: QEMU, or a board at a serial port, runs our firmware, which runs an int8 model. One [`Emulator`] is one
+//! device; inferences stream through it without a restart. QEMU's instruction counts are exact and independent of the host's
+//! load, because it derives the guest's clock from executed instructions (`-icount`). No time is ever reported from here.
 
 mod emulator;
 mod error;
@@ -8,15 +8,16 @@ mod frame;
 mod limits;
 mod mix;
 mod model;
+mod port;
 mod preflight;
 mod process;
 #[cfg(test)]
 mod tests;
 
-pub use emulator::{Emulator, Inference};
+pub use emulator::{Emulator, Inference, Unit};
 pub use error::{CortexMError, Fault};
 pub use limits::{Limits, MemoryUse};
-pub use mix::InstructionMix;
+pub use mix::{InstructionMix, confirmed_mix};
 pub use model::{DType, ModelInfo, TensorInfo};
 pub use preflight::preflight;
 pub use process::Link;
@@ -36,7 +37,15 @@ pub struct Machine {
     pub qemu: PathBuf,
 }
 
+/// The TCG plugin's file, beside the firmware.
+const PLUGIN: &str = "libedgeyard_instruction_mix.so";
+
 impl Machine {
+    /// The plugin that counts instructions by kind, if it was installed.
+    pub fn plugin(&self) -> Option<PathBuf> {
+        Some(self.firmware.with_file_name(PLUGIN)).filter(|plugin| plugin.is_file())
+    }
+
     /// A machine with the firmware and the QEMU that `EDGEYARD_FIRMWARE_DIR` and `EDGEYARD_QEMU_ARM` name.
     pub fn from_environment(name: &str, icount_shift: u8) -> Result<Self, CortexMError> {
         let variable = |variable: &'static str| {

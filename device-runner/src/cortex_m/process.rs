@@ -1,11 +1,13 @@
-//! The QEMU process: its command line, its pipes and the threads that serve them, its end. Writing and reading have threads
-//! of their own, so that a guest that hangs can block neither the caller nor the watchdog.
+//! What the firmware runs in: a QEMU process with its command line, its pipes and its end, or a board at a serial port. Writing
+//! and reading have threads of their own, so that a guest that hangs can block neither the caller nor the watchdog.
 
 use super::frame::{self, Frame};
 use super::mix::{Counter, InstructionMix};
+use super::port::Port;
 use super::{CortexMError, Machine};
 use std::io::{self, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,9 +26,12 @@ pub enum Link {
     Serial,
 }
 
-/// A running QEMU.
+/// A running QEMU, or a board.
 pub struct Process {
-    child: Child,
+    /// None of a board.
+    child: Option<Child>,
+    /// A board's port.
+    port: Option<Port>,
     /// None once the pipe was closed.
     requests: Option<Sender<Vec<u8>>>,
     replies: Receiver<io::Result<Frame>>,
@@ -58,7 +63,19 @@ impl Process {
         std::thread::spawn(move || receive(stdout, inbox));
         let kept = Arc::clone(&console);
         std::thread::spawn(move || keep(stderr, &kept));
-        Ok(Process { child, requests: Some(requests), replies, console, counter })
+        Ok(Process { child: Some(child), port: None, requests: Some(requests), replies, console, counter })
+    }
+
+    /// Opens a board's serial port.
+    pub fn attach(path: &Path) -> Result<Self, CortexMError> {
+        let port = Port::open(path).map_err(|source| CortexMError::Port { path: path.to_owned(), source })?;
+        let (writer, reader) = (port.share()?, port.share()?);
+        let (requests, outbox) = mpsc::channel();
+        let (inbox, replies) = mpsc::channel();
+        std::thread::spawn(move || send(writer, outbox));
+        std::thread::spawn(move || receive(reader, inbox));
+        let console = Arc::default();
+        Ok(Process { child: None, port: Some(port), requests: Some(requests), replies, console, counter: None })
     }
 
     /// Queues bytes for the guest.
@@ -88,8 +105,10 @@ impl Process {
     /// Lets the guest end by itself and returns what a plugin counted, if there is one.
     pub fn finish(mut self) -> Result<Option<InstructionMix>, CortexMError> {
         self.requests = None;
-        while self.replies.recv().is_ok() {}
-        self.child.wait()?;
+        if let Some(child) = &mut self.child {
+            while self.replies.recv().is_ok() {}
+            child.wait()?;
+        }
         self.counter.as_ref().map(Counter::read).transpose()
     }
 
@@ -102,22 +121,28 @@ impl Process {
     /// The emulator's process id.
     #[cfg(test)]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("a test of QEMU").id()
     }
 
     fn ended(&mut self, doing: &'static str) -> CortexMError {
         self.requests = None;
-        let status = match self.child.wait() {
-            Ok(status) => status.to_string(),
-            Err(e) => e.to_string(),
+        let status = match self.child.as_mut().map(Child::wait) {
+            Some(Ok(status)) => status.to_string(),
+            Some(Err(e)) => e.to_string(),
+            None => "the serial port is gone".to_owned(),
         };
         CortexMError::Ended { status, doing, console: self.console() }
     }
 
     fn stop(&mut self) {
         self.requests = None;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Some(port) = &self.port {
+            port.close();
+        }
     }
 }
 
@@ -165,9 +190,9 @@ fn major(version: &str) -> Option<u32> {
     version.strip_prefix("QEMU emulator version ")?.split('.').next()?.parse().ok()
 }
 
-fn send(mut to: ChildStdin, requests: Receiver<Vec<u8>>) {
+fn send(mut to: impl Write, requests: Receiver<Vec<u8>>) {
     for bytes in requests {
-        if to.write_all(&bytes).is_err() {
+        if to.write_all(&bytes).and_then(|()| to.flush()).is_err() {
             return;
         }
     }

@@ -98,12 +98,7 @@ fn serve(
         }
         Request::Count => {
             let inputs: Vec<&[u8]> = state.inputs.iter().map(Vec::as_slice).collect();
-            let counted = state.engine.count(&inputs)?;
-            Ok(Reply::Counted {
-                instructions: counted.instructions,
-                operators: counted.operators,
-                memory: counted.memory,
-            })
+            Ok(Reply::Counted(Box::new(state.engine.count(&inputs)?)))
         }
         Request::Usage => {
             let peak = status_bytes("VmHWM:");

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::runtime::ModelInfo;
+use crate::runtime::{Counted, ModelInfo};
 
 /// No header is longer; no payload either: a stray print into the pipe must not be taken for a length.
 const LARGEST_HEADER: u32 = 16 << 20;
@@ -88,6 +88,13 @@ pub enum EngineSpec {
         /// Emulators that may run side by side.
         parallel: usize,
     },
+    /// Firmware on a board.
+    Board {
+        /// What the firmware calls itself.
+        machine: String,
+        /// The board's serial port.
+        port: PathBuf,
+    },
 }
 
 /// When warm-up ends.
@@ -165,14 +172,7 @@ pub enum Reply {
         disturbance: Disturbance,
     },
     /// Instructions on each kept input.
-    Counted {
-        /// Instructions of one inference, by input.
-        instructions: Vec<u64>,
-        /// Instructions of each operator on the first input, in order.
-        operators: Vec<(String, u64)>,
-        /// Memory after it.
-        memory: McuMemory,
-    },
+    Counted(Box<Counted>),
     /// What the process has used.
     Usage {
         /// Largest resident memory, less what was resident before the model was loaded.

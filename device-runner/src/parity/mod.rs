@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use edgeyard_job::spec::Backend;
 use edgeyard_measure::random::Random;
+use edgeyard_record::InstructionMix;
 use serde::Serialize;
 
 use crate::catalogue::{self, Class};
 use crate::cli::{self, Output};
-use crate::cortex_m::{DType, Emulator, Limits, Machine, MemoryUse, ModelInfo, preflight};
+use crate::cortex_m::{DType, Emulator, Limits, Machine, MemoryUse, ModelInfo, confirmed_mix, preflight};
 use crate::error::Failure;
-use crate::table::{align, thousands};
+use crate::table::{self, align, thousands};
 
 pub use compare::{Difference, compare};
 
@@ -62,6 +63,9 @@ pub struct Report {
     pub instructions_maximum: u64,
     /// The first input's inference by operator, in the order in which they run.
     pub per_op: Vec<PerOp>,
+    /// The first input's inference by kind of instruction, by a plugin of QEMU that has confirmed every count of `perOp`; null
+    /// if the plugin is not installed. The sum is above the inference's by entering and leaving operators.
+    pub mix: Option<InstructionMix>,
     /// Code, constants and the model.
     pub flash_bytes: u64,
     /// Arena, stack at its deepest, and statics.
@@ -124,6 +128,10 @@ fn run(arguments: &Parity) -> Result<Report, Failure> {
     let difference = compare(&info.outputs, &got, &computed.outputs);
     let counts = || inferences.iter().map(|inference| inference.instructions);
     let first = inferences.first().ok_or_else(|| Failure::bad_input("NoInputs", "--inputs must be at least 1"))?;
+    let mix = match machine.plugin() {
+        Some(plugin) => Some(confirmed_mix(&machine, &plugin, &file, &inputs[0], first)?),
+        None => None,
+    };
     let per_op = first.per_op.iter().zip(info.ops).enumerate();
     let MemoryUse { flash_bytes, model_bytes: _, arena_bytes, stack_bytes, io_bytes, ram_bytes } = memory;
     Ok(Report {
@@ -136,6 +144,7 @@ fn run(arguments: &Parity) -> Result<Report, Failure> {
         instructions_minimum: counts().min().unwrap_or(first.instructions),
         instructions_maximum: counts().max().unwrap_or(first.instructions),
         per_op: per_op.map(|(index, (n, name))| PerOp { index, name, instructions: *n }).collect(),
+        mix,
         flash_bytes,
         ram_bytes,
         arena_bytes,
@@ -148,11 +157,11 @@ fn run(arguments: &Parity) -> Result<Report, Failure> {
 /// The machine of a class, and its clock.
 fn microcontroller(class: &Class) -> Result<(&str, u8), Failure> {
     match &class.backend {
-        Backend::CortexM { machine, icount_shift } => Ok((machine, *icount_shift)),
-        Backend::Runtime { .. } => {
+        Backend::CortexM { machine, icount_shift, serial_port: None, .. } => Ok((machine, *icount_shift)),
+        _ => {
             let known = catalogue::all().into_iter();
-            let known: Vec<String> =
-                known.filter(|c| matches!(c.backend, Backend::CortexM { .. })).map(|c| c.name).collect();
+            let known = known.filter(|c| matches!(c.backend, Backend::CortexM { serial_port: None, .. }));
+            let known: Vec<String> = known.map(|c| c.name).collect();
             Err(Failure::bad_input(
                 "UnsupportedMachine",
                 format!("device class {} is no emulated microcontroller: use one of {}", class.name, known.join(", ")),
@@ -208,11 +217,13 @@ fn table(report: &Report) -> String {
     } else {
         format!(" (from {} to {})", thousands(range.0), thousands(range.1))
     };
+    let mix = report.mix.as_ref();
     let mut rows = vec![
         pair("device class", format!("{} ({})", report.device_class, report.machine)),
         pair("compared with", format!("{}, {} inputs of seed {}", report.oracle, report.inputs, report.seed)),
         pair("outputs", verdict),
         pair("instructions", format!("{} per inference{spread}", thousands(report.instructions_per_inference))),
+        pair("mix", mix.map_or_else(|| "unknown: no plugin is beside the firmware".into(), table::mix)),
         pair("flash", format!("{} bytes", thousands(report.flash_bytes))),
         pair("RAM", format!("{} bytes", thousands(report.ram_bytes))),
         pair("arena", format!("{} bytes", thousands(report.arena_bytes))),

@@ -10,9 +10,11 @@ mod cortex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use edgeyard_record::InstructionMix;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::cortex_m::Unit;
 use crate::error::Failure;
 use crate::lane::protocol::{EngineSpec, McuMemory};
 use crate::tensor::TensorInfo;
@@ -41,15 +43,33 @@ pub struct ModelInfo {
     pub settings: BTreeMap<String, String>,
 }
 
-/// Instructions of inferences.
-#[derive(Clone, Debug, Default)]
+/// Instructions of inferences, or cycles of a board.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counted {
+    /// What was counted.
+    pub unit: Unit,
     /// Of one inference, by input.
-    pub instructions: Vec<u64>,
+    pub by_input: Vec<u64>,
     /// Of each operator on the first input, in order.
     pub operators: Vec<(String, u64)>,
+    /// What the emulator's plugin says of the first input.
+    pub second_opinion: SecondOpinion,
     /// Memory after them.
     pub memory: McuMemory,
+}
+
+/// What a second counter says of an inference that the machine's timer has counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum SecondOpinion {
+    /// It was not asked: boards have none.
+    #[default]
+    NotAsked,
+    /// It was to be asked, and is not installed.
+    Missing,
+    /// The same counts, and what they consist of.
+    Agrees(InstructionMix),
+    /// Other counts.
+    Disagrees(String),
 }
 
 /// A loaded model.
@@ -113,6 +133,7 @@ pub fn open(spec: &EngineSpec, model: Vec<u8>) -> Result<Box<dyn Engine>, Failur
             let (firmware, qemu) = (firmware.clone(), qemu.clone());
             Ok(Box::new(cortex::CortexM::open(machine, *icount_shift, firmware, qemu, *parallel, model)?))
         }
+        EngineSpec::Board { machine, port } => Ok(Box::new(cortex::CortexM::attach(machine, port.clone(), model)?)),
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use edgeyard_job::spec::{Fidelity, ModelFormat, Profile, Scenario, Workload as Asked};
 use edgeyard_measure::Sample;
 use edgeyard_record::{
-    Accuracy, CoolDown, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Microcontroller, Monitor,
-    Operator, Power, RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
+    Accuracy, CoolDown, Device, Environment, Failure as RecordedFailure, Harness, Metadata, Monitor, Power,
+    RECORD_VERSION, Record, SetAside, Validity, VariantResult, Workload,
 };
 
 use super::compare;
+use super::counts::{self, Counts};
 use super::energy::Metered;
 use super::latency::{Measured, latency, packed};
 use super::scenario;
@@ -367,23 +368,16 @@ fn variant_result(
     explain("firstInferenceNanoseconds", first_inference_nanoseconds.is_none(), "EmulatedClock");
 
     let counted = subject.counted.take();
-    let instructions_per_inference = counted.as_ref().and_then(|counted| counted.by_input.first().copied());
-    explain("instructionsPerInference", instructions_per_inference.is_none(), "NotCounted");
-    let instruction_counts = counted.as_ref().map(|counted| counted.by_input.clone());
-    explain("instructionCounts", instruction_counts.is_none(), "NotCounted");
-    let operators = counted.as_ref().map(|counted| {
-        let operator =
-            |(name, instructions): &(String, u64)| Operator { name: name.clone(), instructions: *instructions };
-        counted.operators.iter().map(operator).collect()
-    });
-    explain("operators", operators.is_none(), "NotCounted");
-    let microcontroller = counted.as_ref().map(|counted| Microcontroller {
-        flash_bytes: counted.memory.flash_bytes,
-        ram_bytes: counted.memory.ram_bytes,
-        arena_bytes: counted.memory.arena_bytes,
-        stack_bytes: counted.memory.stack_bytes,
-    });
-    explain("microcontroller", microcontroller.is_none(), "NoMicrocontroller");
+    let Counts {
+        instructions_per_inference,
+        instruction_counts,
+        operators,
+        instruction_mix,
+        cycles_per_inference,
+        latency_estimate,
+        energy_estimate,
+        microcontroller,
+    } = counts::of(plan, counted.as_ref(), subject.macs, &mut explain);
     let peak_memory_bytes = match &microcontroller {
         Some(memory) => Some(memory.ram_bytes),
         None => subject.peak_memory_bytes,
@@ -430,6 +424,8 @@ fn variant_result(
             threads: plan.threads,
             usable_processors: settings::usable_processors(&context.root),
             clock_is_emulated: no_clock,
+            second_opinion: counted.as_ref().map(|counted| &counted.second_opinion),
+            other_core: counts::other_core(&plan.backend),
         }),
     };
     let variant = subject.variant;
@@ -455,6 +451,10 @@ fn variant_result(
         instructions_per_inference,
         instruction_counts,
         operators,
+        instruction_mix,
+        cycles_per_inference,
+        latency_estimate,
+        energy_estimate,
         peak_memory_bytes,
         microcontroller,
         accuracy,

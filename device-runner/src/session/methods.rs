@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgeyard_job::spec::Scenario;
+use edgeyard_job::spec::{Backend, Scenario};
 use edgeyard_measure::interval::CONFIDENCE;
 use edgeyard_measure::{PERCENTILE_METHOD, bootstrap, early_stopping, verdict};
 
@@ -21,6 +21,13 @@ pub fn describe(plan: &Plan, timing: &Timing, clock_is_emulated: bool) -> BTreeM
     say("isolation", "a process for each variant; accuracy in the process that was measured".into());
     if clock_is_emulated {
         say("inputs", format!("{COUNTED_INPUTS} {of_data}, by the seed; instructions are counted twice on each"));
+        if matches!(plan.backend, Backend::CortexM { serial_port: None, .. }) {
+            say(
+                "counts",
+                "the machine's timer under QEMU's -icount; on the first input each operator's count is confirmed by a TCG plugin"
+                    .into(),
+            );
+        }
         return said;
     }
     let inputs = if plan.data.is_some() && plan.workload.scenario == Scenario::Offline {

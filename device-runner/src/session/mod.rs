@@ -6,6 +6,7 @@
 mod subject;
 mod latency;
 mod compare;
+mod counts;
 mod energy;
 mod scenario;
 mod methods;
@@ -126,6 +127,7 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     let root = Root::default();
     let timing = Timing::of(&plan.workload, plan.data.as_ref().map(|data| data.x.count() as u64))?;
     let counts_instructions = matches!(plan.backend, Backend::CortexM { .. });
+    let is_board = matches!(plan.backend, Backend::CortexM { serial_port: Some(_), .. });
     let clock_is_emulated =
         plan.device.fidelity == Fidelity::Emulated || counts_instructions || machine::emulated_on(&root).is_some();
     let windows = if clock_is_emulated { 0 } else { u64::from(timing.windows) };
@@ -186,7 +188,11 @@ pub fn run(plan: &Plan, watch: &Watch, observer: &dyn Observer) -> Result<Outcom
     }
     context.step("Analyse", "", 1);
     let found = assemble::Found { started, fingerprint, clock_overhead, timing, round };
-    assemble::outcome(context, subjects, found)
+    let mut outcome = assemble::outcome(context, subjects, found)?;
+    if is_board {
+        outcome.record.rename_reason("EmulatedClock", "CountedOnDevice");
+    }
+    Ok(outcome)
 }
 
 /// Warms up and measures all variants once.
@@ -272,7 +278,10 @@ fn moved(subjects: &[Subject]) -> Option<Cause> {
 fn engine_for(plan: &Plan, variant: &Variant) -> Result<EngineSpec, Failure> {
     let threads = plan.threads;
     match (&plan.backend, variant.target.as_str()) {
-        (Backend::CortexM { machine, icount_shift }, "tflm") => {
+        (Backend::CortexM { machine, serial_port: Some(port), .. }, "tflm") => {
+            Ok(EngineSpec::Board { machine: machine.clone(), port: port.into() })
+        }
+        (Backend::CortexM { machine, icount_shift, .. }, "tflm") => {
             let folder = runtime::from_environment(FIRMWARE_VARIABLE, "firmware for emulated microcontrollers")?;
             let firmware = folder.join(format!("{machine}.elf"));
             if !firmware.exists() {

@@ -8,14 +8,16 @@ use edgeyard_record::Window;
 
 use super::Context;
 use crate::accuracy::{self, Score};
+use crate::cortex_m::Unit;
 use crate::error::{Class, Failure};
+use crate::estimate;
 use crate::lane::Lane;
 use crate::lane::protocol::{
     Disturbance, EngineSpec, Load, McuMemory, Measure, Reply, Request, Serve, Span, WarmUp, WarmedUp,
 };
 use crate::machine::cgroup;
 use crate::plan::Variant;
-use crate::runtime::{self, ModelInfo};
+use crate::runtime::{self, Counted, ModelInfo};
 use crate::tensor::{Fit, generate};
 use crate::timing::Timing;
 
@@ -48,7 +50,9 @@ pub struct Subject<'a> {
     pub search: Option<Search>,
     /// Samples that one inference takes.
     pub batch: u64,
-    pub counted: Option<CountedInstructions>,
+    pub counted: Option<Counted>,
+    /// Multiplications of one inference by the model's shapes; `None` of a file that cannot be read so.
+    pub macs: Option<u64>,
     pub outputs: Option<Inferred>,
     pub score: Option<Score>,
     pub peak_memory_bytes: Option<u64>,
@@ -100,13 +104,6 @@ pub struct Search {
     pub rate: f64,
 }
 
-/// Exact instructions.
-pub struct CountedInstructions {
-    pub by_input: Vec<u64>,
-    pub operators: Vec<(String, u64)>,
-    pub memory: McuMemory,
-}
-
 /// Outputs on all samples.
 pub struct Inferred {
     pub bytes: Vec<u8>,
@@ -129,6 +126,7 @@ impl<'a> Subject<'a> {
             search: None,
             batch: 1,
             counted: None,
+            macs: None,
             outputs: None,
             score: None,
             peak_memory_bytes: None,
@@ -177,6 +175,7 @@ impl<'a> Subject<'a> {
             let model = fs_err::read(&this.variant.path)?;
             runtime::check_format(&model, is_tflite, &this.variant.path)?;
             check_flash(context, this.variant.size_bytes)?;
+            this.macs = edgeyard_tflite::read(&model).ok().filter(|_| is_tflite).map(|model| estimate::macs(&model));
             drop(model);
             this.lane = Some(Lane::start()?);
             let load = Load {
@@ -444,28 +443,27 @@ impl<'a> Subject<'a> {
             let start = context.now();
             let inputs = this.inputs(context, COUNTED_INPUTS)?;
             this.ask(context, &Request::Keep { count: inputs.len() }, &inputs.concat())?;
-            let mut found: Option<CountedInstructions> = None;
-            for _ in 0..2 {
+            let mut count = || {
                 let (reply, _) = this.ask(context, &Request::Count, &[])?;
-                let Reply::Counted { instructions, operators, memory } = reply else { return Err(strange(&reply)) };
-                if let Some(first) = &found
-                    && (first.by_input != instructions || first.operators != operators)
-                {
-                    return Err(Failure::infrastructure(
-                        "NotRepeatable",
-                        format!(
-                            "the same inputs took {:?} instructions and then {instructions:?}: the emulator's clock follows \
-                             the host's, check its -icount setting",
-                            first.by_input
-                        ),
-                    ));
-                }
-                found = Some(CountedInstructions { by_input: instructions, operators, memory });
+                let Reply::Counted(counted) = reply else { return Err(strange(&reply)) };
+                Ok(*counted)
+            };
+            let (first, found) = (count()?, count()?);
+            // A board's cycles depend on its caches; instructions depend on nothing.
+            if found.unit == Unit::Instructions
+                && (first.by_input != found.by_input || first.operators != found.operators)
+            {
+                return Err(Failure::infrastructure(
+                    "NotRepeatable",
+                    format!(
+                        "the same inputs took {:?} instructions and then {:?}: the emulator's clock follows the host's, check \
+                         its -icount setting",
+                        first.by_input, found.by_input
+                    ),
+                ));
             }
-            if let Some(found) = &found {
-                check_memory(context, &found.memory)?;
-            }
-            this.counted = found;
+            check_memory(context, &found.memory)?;
+            this.counted = Some(found);
             context.phase("Count", Some(label.clone()), start);
             context.step("Count", &label, 1);
             Ok(())

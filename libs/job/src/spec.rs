@@ -435,9 +435,55 @@ pub enum Backend {
     CortexM {
         /// QEMU's name of the machine.
         machine: String,
-        /// Guest instructions per virtual nanosecond, as a power of two.
+        /// An instruction takes `2^icountShift` nanoseconds of the guest's time.
         icount_shift: u8,
+        /// The port of a real board, whose firmware calls itself `machine`; absent: QEMU.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        serial_port: Option<String>,
+        /// The microcontroller that is meant, by its data sheet.
+        #[serde(default, skip_serializing_if = "Microcontroller::is_unknown")]
+        microcontroller: Microcontroller,
     },
+}
+
+/// A microcontroller by its data sheet: what estimates start from.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Microcontroller {
+    /// Its core; absent: the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<Core>,
+    /// Clock of the core; absent: no latency is estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_hertz: Option<u64>,
+    /// Power while the core runs from flash; absent: no energy is estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_microwatts: Option<u64>,
+}
+
+impl Microcontroller {
+    /// Whether nothing is known of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Cores of microcontrollers.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Core {
+    /// Cortex-M0+.
+    CortexM0Plus,
+    /// Cortex-M3.
+    CortexM3,
+    /// Cortex-M4.
+    CortexM4,
+    /// Cortex-M7.
+    CortexM7,
+    /// Cortex-M33.
+    CortexM33,
+    /// Cortex-M55.
+    CortexM55,
 }
 
 impl Backend {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of the schema.
-pub const RECORD_VERSION: &str = "1.1";
+pub const RECORD_VERSION: &str = "1.2";
 
 /// What one run found on one device.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
@@ -261,6 +261,15 @@ pub struct VariantResult {
     pub instruction_counts: Option<Vec<u64>>,
     /// Instructions of each operator, in order; only where they are exact.
     pub operators: Option<Vec<Operator>>,
+    /// Instructions of one inference by kind, counted beside the machine's timer by a plugin of the emulator, which has
+    /// confirmed `instructionsPerInference` and `operators`.
+    pub instruction_mix: Option<InstructionMix>,
+    /// Cycles of one inference by the core's own counter; only on boards.
+    pub cycles_per_inference: Option<u64>,
+    /// What one inference may take on the microcontroller that an emulated class stands for. No measurement.
+    pub latency_estimate: Option<LatencyEstimate>,
+    /// What one inference may need there. No measurement; null unless the class has its data sheet's figures.
+    pub energy_estimate: Option<EnergyEstimate>,
     /// Largest memory that the model needed at run time.
     pub peak_memory_bytes: Option<u64>,
     /// Memory of a microcontroller, measured.
@@ -504,7 +513,70 @@ pub struct Operator {
     pub instructions: u64,
 }
 
-/// Memory of a microcontroller, measured.
+/// Instructions of one inference by kind. Their sum is above `instructionsPerInference` by what entering and leaving each
+/// operator takes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct InstructionMix {
+    /// Reads of memory by the scalar core.
+    pub load: u64,
+    /// Writes of memory by the scalar core.
+    pub store: u64,
+    /// Multiplications, also of two and four values at once.
+    pub multiply: u64,
+    /// Branches, calls and loops.
+    pub branch: u64,
+    /// Helium (MVE), loads and stores of vectors among them.
+    pub vector: u64,
+    /// Floating point.
+    pub float: u64,
+    /// All others: sums, shifts, comparisons, moves.
+    pub other: u64,
+}
+
+/// Latency that was computed from instructions, with its error. No measurement, and never among latencies.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyEstimate {
+    /// Time of one inference.
+    pub nanoseconds: u64,
+    /// Lower end of the band that `leaveOneOutError` gives.
+    pub lower_nanoseconds: u64,
+    /// Upper end.
+    pub upper_nanoseconds: u64,
+    /// The formula's name, such as `cpi-mlperf-tiny-v1`.
+    pub model: String,
+    /// Always `estimated`.
+    pub source: String,
+    /// The core that it is for.
+    pub core: String,
+    /// Its clock.
+    pub clock_hertz: u64,
+    /// Multiplications of one inference over estimated cycles, as a decimal string; the core cannot do more than its peak.
+    pub macs_per_cycle: String,
+    /// The largest relative error of the formula on a published time that it was not fitted to, as a decimal string.
+    pub leave_one_out_error: String,
+}
+
+/// Energy that was computed from an estimated latency and a data sheet. No measurement.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EnergyEstimate {
+    /// Energy of one inference, of the microcontroller alone.
+    pub nanojoules: u64,
+    /// Lower end, of the latency's band.
+    pub lower_nanojoules: u64,
+    /// Upper end.
+    pub upper_nanojoules: u64,
+    /// Power of the running core by the data sheet.
+    pub active_microwatts: u64,
+    /// The formula's name.
+    pub model: String,
+    /// Always `estimated`.
+    pub source: String,
+}
+
+/// Memory of a microcontroller, measured, and what the device class has. A run beyond a limit fails.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Microcontroller {
@@ -516,6 +588,14 @@ pub struct Microcontroller {
     pub arena_bytes: u64,
     /// Of which stack.
     pub stack_bytes: u64,
+    /// Of which input, output and statics.
+    pub io_bytes: Option<u64>,
+    /// The class's flash.
+    pub flash_limit_bytes: Option<u64>,
+    /// The class's RAM.
+    pub ram_limit_bytes: Option<u64>,
+    /// The class's room for tensors.
+    pub arena_limit_bytes: Option<u64>,
 }
 
 /// How right the outputs are, with a 95 % interval. Numbers are decimal strings with six places.
@@ -633,6 +713,18 @@ impl Record {
         Ok((bytes, digest))
     }
 
+    /// Gives a reason another name, wherever it stands.
+    pub fn rename_reason(&mut self, from: &str, to: &str) {
+        let results = self.results.iter_mut().flat_map(|result| {
+            let comparison = result.comparison.as_mut().map(|comparison| &mut comparison.unavailable);
+            comparison.into_iter().chain([&mut result.unavailable])
+        });
+        let all = results.chain([&mut self.unavailable, &mut self.harness.unavailable]);
+        for reason in all.flat_map(|reasons| reasons.values_mut()).filter(|reason| *reason == from) {
+            to.clone_into(reason);
+        }
+    }
+
     /// Paths of nulls that no `unavailable` explains: of the objects around a null, one must have an entry whose key is
     /// the way from it to the null, without the indices of lists. A `failure` that is null, and of `samples` the form that
     /// was not chosen, need no reason.
@@ -675,6 +767,9 @@ mod tests {
             "voluntaryContextSwitches": 0, "minorPageFaults": 0, "majorPageFaults": 0}, "unavailable": {}, "windows": []}"#;
         let latency: Latency = serde_json::from_str(latency).unwrap();
         assert_eq!((latency.inferences_per_query, latency.sample_every), (1, 1));
+        let memory = r#"{"flashBytes": 4, "ramBytes": 3, "arenaBytes": 2, "stackBytes": 1}"#;
+        let memory: Microcontroller = serde_json::from_str(memory).unwrap();
+        assert_eq!((memory.io_bytes, memory.flash_limit_bytes), (None, None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgeyard_crds::benchmark_status::Fidelity;
 use edgeyard_crds::device_class::{Backend, BackendType, EdgeDeviceClass, EdgeDeviceClassSpec, EdgeDeviceClassStatus};
 use edgeyard_plan::{quantity, targets};
 use kube::runtime::controller::Action;
@@ -64,7 +65,14 @@ fn backend(backend: &Backend, spec: &EdgeDeviceClassSpec) -> Option<String> {
         (BackendType::CortexM, None) => Some("backend.cortexM: is required with type CortexM".to_owned()),
         (BackendType::Runtime, Some(_)) => Some("backend.cortexM: is for type CortexM only: remove it".to_owned()),
         (BackendType::CortexM, Some(cortex_m)) => {
-            if !MACHINES.contains(&cortex_m.machine.0.as_str()) {
+            if let Some(port) = &cortex_m.serial_port {
+                if spec.fidelity != Fidelity::Hardware {
+                    return Some("backend.cortexM.serialPort: reaches a real board: set fidelity to Hardware".to_owned());
+                }
+                if !spec.runner.device_nodes.contains(port) {
+                    return Some(format!("runner.deviceNodes: must name {port}, which backend.cortexM.serialPort opens"));
+                }
+            } else if !MACHINES.contains(&cortex_m.machine.0.as_str()) {
                 return Some(format!(
                     "backend.cortexM.machine: there is no firmware for {}: use one of {}",
                     cortex_m.machine,

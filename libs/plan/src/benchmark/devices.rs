@@ -2,8 +2,8 @@
 
 use edgeyard_crds::benchmark_status::Fidelity;
 use edgeyard_crds::device_class::{
-    CortexM, Driver, EdgeDeviceClassSpec, ExecutionProvider, HwmonMeter, Limits, MeterKind, NvmlMeter, ReplayMeter,
-    SerialMeter,
+    Core, CortexM, Driver, EdgeDeviceClassSpec, ExecutionProvider, HwmonMeter, Limits, MeterKind, Microcontroller,
+    NvmlMeter, ReplayMeter, SerialMeter,
 };
 use edgeyard_crds::devices::{Candidates, LabelSelector};
 use edgeyard_crds::scalars::Quantity;
@@ -58,10 +58,12 @@ pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceCl
             }
             spec::Backend::Runtime { execution_provider: spec::ExecutionProvider::Cuda }
         }
-        Driver::CortexM(CortexM { machine, icount_shift }) => spec::Backend::CortexM {
+        Driver::CortexM(CortexM { machine, icount_shift, serial_port, microcontroller }) => spec::Backend::CortexM {
             machine: machine.0,
             icount_shift: u8::try_from(icount_shift)
                 .map_err(|_| refuse(name, "backend.cortexM.icountShift must be from 0 to 10"))?,
+            serial_port,
+            microcontroller: data_sheet(name, microcontroller.unwrap_or_default())?,
         },
     };
     let Limits { flash, memory, arena } = limits.unwrap_or_default();
@@ -90,6 +92,29 @@ pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceCl
         },
         shape: pods::runner(name, fidelity, &runner.resources, runner.architecture, runner.image, runner.device_nodes)?,
         meter,
+    })
+}
+
+/// What a class says of the microcontroller that it means.
+fn data_sheet(class: &str, written: Microcontroller) -> Result<spec::Microcontroller, Refusal> {
+    let Microcontroller { core, clock_hertz, active_microwatts } = written;
+    let above_zero = |field: &str, number: Option<i64>| match number {
+        None => Ok(None),
+        Some(number) => u64::try_from(number).ok().filter(|number| *number > 0).map(Some).ok_or_else(|| {
+            refuse(class, &format!("backend.cortexM.microcontroller.{field}: {number} must be above zero"))
+        }),
+    };
+    Ok(spec::Microcontroller {
+        core: core.map(|core| match core {
+            Core::CortexM0Plus => spec::Core::CortexM0Plus,
+            Core::CortexM3 => spec::Core::CortexM3,
+            Core::CortexM4 => spec::Core::CortexM4,
+            Core::CortexM7 => spec::Core::CortexM7,
+            Core::CortexM33 => spec::Core::CortexM33,
+            Core::CortexM55 => spec::Core::CortexM55,
+        }),
+        clock_hertz: above_zero("clockHertz", clock_hertz)?,
+        active_microwatts: above_zero("activeMicrowatts", active_microwatts)?,
     })
 }
 
@@ -221,8 +246,28 @@ pub(crate) mod tests {
     fn a_class_is_read() {
         let class =
             class("m4", "[tflm]", "{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", "Emulated");
-        assert_eq!(class.backend, spec::Backend::CortexM { machine: "mps2-an386".into(), icount_shift: 6 });
+        let emulated = |microcontroller| spec::Backend::CortexM {
+            machine: "mps2-an386".into(),
+            icount_shift: 6,
+            serial_port: None,
+            microcontroller,
+        };
+        assert_eq!(class.backend, emulated(spec::Microcontroller::default()));
         assert_eq!(class.limits.flash_bytes, Some(4 << 20));
+        let board = |microcontroller: &str| {
+            let yaml = format!(
+                "{{fidelity: Emulated, isolation: Unit, targets: [tflm], runner: {{}}, backend: {{type: CortexM, cortexM: {{machine: mps2-an386, microcontroller: {microcontroller}}}}}}}"
+            );
+            device_class("nano", serde_yaml::from_str(&yaml).unwrap())
+        };
+        let written = board("{core: CortexM4, clockHertz: 64000000, activeMicrowatts: 9984}").unwrap();
+        let known = spec::Microcontroller {
+            core: Some(spec::Core::CortexM4),
+            clock_hertz: Some(64_000_000),
+            active_microwatts: Some(9984),
+        };
+        assert_eq!(written.backend, emulated(known));
+        assert!(board("{clockHertz: 0}").unwrap_err().message.contains("microcontroller.clockHertz"));
     }
 
     #[test]
