@@ -178,7 +178,9 @@ fn judge_counts(opinion: Option<&SecondOpinion>, other_core: Option<(&str, &str)
         Some(SecondOpinion::Disagrees(how)) => judgement.add(
             true,
             "CountsDisagree",
-            format!("{how}: use the firmware and the plugin of one release, and the QEMU that `cargo xtask setup` installs"),
+            format!(
+                "{how}: use the firmware and the plugin of one release, and the QEMU that `cargo xtask setup` installs"
+            ),
         ),
         Some(SecondOpinion::Missing) => judgement.add(
             false,
@@ -381,8 +383,12 @@ mod tests {
     #[test]
     fn counts_that_disagree_are_invalid_and_those_of_another_core_are_told() {
         let judged = |opinion: &SecondOpinion, other_core| {
-            let found =
-                of_variant(&Evidence { second_opinion: Some(opinion), other_core, clock_is_emulated: true, ..evidence(1) });
+            let found = of_variant(&Evidence {
+                second_opinion: Some(opinion),
+                other_core,
+                clock_is_emulated: true,
+                ..evidence(1)
+            });
             (found.state, found.reasons.join(" "), found.recommendations.join(" "))
         };
         let disagrees = SecondOpinion::Disagrees("7 and 8".into());

@@ -13,6 +13,8 @@ mod preflight;
 mod process;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_links;
 
 pub use emulator::{Emulator, Inference, Unit};
 pub use error::{CortexMError, Fault};

@@ -134,7 +134,14 @@ mod tests {
     }
 
     fn mix() -> InstructionMix {
-        InstructionMix { load: 100_000, store: 50_000, multiply: 200_000, branch: 10_000, other: 300_000, ..Default::default() }
+        InstructionMix {
+            load: 100_000,
+            store: 50_000,
+            multiply: 200_000,
+            branch: 10_000,
+            other: 300_000,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -197,7 +204,8 @@ mod tests {
     fn cores_are_those_of_the_firmware() {
         let list = include_str!("../../../hardware-lab/firmware/machines.toml");
         let value = |entry: &str, key: &str| {
-            let line = entry.lines().find(|line| line.starts_with(key)).map(|line| line.split('"').nth(1).unwrap().to_owned());
+            let line =
+                entry.lines().find(|line| line.starts_with(key)).map(|line| line.split('"').nth(1).unwrap().to_owned());
             line.unwrap_or_else(|| panic!("{key}: {entry}"))
         };
         let entries: Vec<&str> = list.split("[[machine]]").skip(1).collect();

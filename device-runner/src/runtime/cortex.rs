@@ -44,7 +44,9 @@ impl From<CortexMError> for Failure {
         }
         match error {
             // The firmware's own words for what the machine has no room for, with both numbers in them.
-            CortexMError::Refused(why) if ["the model needs an arena", "the model has"].iter().any(|w| why.starts_with(w)) => {
+            CortexMError::Refused(why)
+                if ["the model needs an arena", "the model has"].iter().any(|w| why.starts_with(w)) =>
+            {
                 Failure::bad_input("ModelTooLarge", message)
             }
             CortexMError::Refused(_) | CortexMError::Float { .. } => {
@@ -110,7 +112,10 @@ impl CortexM {
             outputs: loaded.outputs.iter().map(describe).collect(),
             runtime: "edgeyard-firmware".into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            settings: settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>(),
+            settings: settings
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .collect::<BTreeMap<_, _>>(),
         };
         Ok(Self {
             machine,

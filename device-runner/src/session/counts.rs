@@ -45,7 +45,8 @@ pub fn of(
         Some(SecondOpinion::Agrees(mix)) => (Some(*mix), ""),
         Some(SecondOpinion::Disagrees(_)) => (None, "CountsDisagree"),
         Some(SecondOpinion::Missing) => (None, "PluginMissing"),
-        Some(SecondOpinion::NotAsked) | None => (None, not_counted),
+        Some(SecondOpinion::NotAsked) => (None, "NoSecondCounter"),
+        None => (None, not_counted),
     };
     explain("instructionMix", instruction_mix.is_none(), why);
     let cycles = counted.filter(|counted| counted.unit == Unit::Cycles);

@@ -67,10 +67,14 @@ fn backend(backend: &Backend, spec: &EdgeDeviceClassSpec) -> Option<String> {
         (BackendType::CortexM, Some(cortex_m)) => {
             if let Some(port) = &cortex_m.serial_port {
                 if spec.fidelity != Fidelity::Hardware {
-                    return Some("backend.cortexM.serialPort: reaches a real board: set fidelity to Hardware".to_owned());
+                    return Some(
+                        "backend.cortexM.serialPort: reaches a real board: set fidelity to Hardware".to_owned(),
+                    );
                 }
                 if !spec.runner.device_nodes.contains(port) {
-                    return Some(format!("runner.deviceNodes: must name {port}, which backend.cortexM.serialPort opens"));
+                    return Some(format!(
+                        "runner.deviceNodes: must name {port}, which backend.cortexM.serialPort opens"
+                    ));
                 }
             } else if !MACHINES.contains(&cortex_m.machine.0.as_str()) {
                 return Some(format!(

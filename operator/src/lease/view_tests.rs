@@ -111,6 +111,16 @@ fn complaints_about_a_class_name_the_field() {
     invalid("mps2-an386", "mps2-an999", "mps2-an385, mps2-an386");
     invalid("{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", "{type: Runtime}", "backend.type");
     invalid("{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", "{type: CortexM}", "backend.cortexM");
+    let serial = "{type: CortexM, cortexM: {machine: nrf52840, serialPort: /dev/ttyUSB0}}";
+    invalid("{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", serial, "set fidelity to Hardware");
+    let board = CLASS
+        .replace("{type: CortexM, cortexM: {machine: mps2-an386, icountShift: 6}}", serial)
+        .replace("fidelity: Emulated", "fidelity: Hardware");
+    let (_, message) =
+        device_class::complaint(&yaml::<EdgeDeviceClass>(&board).spec).map(|c| (c.reason, c.message)).unwrap();
+    assert!(message.contains("runner.deviceNodes: must name /dev/ttyUSB0"), "{message}");
+    let board = board.replace("runner: {", "runner: {deviceNodes: [/dev/ttyUSB0], ");
+    assert_eq!(device_class::complaint(&yaml::<EdgeDeviceClass>(&board).spec), None);
     invalid("arena: 256Ki", "arena: 8Mi", "limits.arena");
     invalid("arena: 256Ki", "arena: '0'", "limits.arena");
 }
