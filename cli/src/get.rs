@@ -23,7 +23,8 @@ pub struct Args {
     #[arg(long, default_value_t = 100)]
     limit: u32,
     /// With a record's digest: put it into this folder as `record.json`, and what it names besides, such as samples, into
-    /// `blobs/` below, for `edgeyard-device-runner inspect DIR/record.json --plots DIR`.
+    /// `blobs/` below, for `edgeyard-device-runner inspect DIR/record.json --plots DIR`. With a model's or data set's: put it there
+    /// under the digest's hex digits.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 }
@@ -38,7 +39,7 @@ pub async fn run(store: &Store, args: &Args) -> Result<()> {
         (Some(digest), Some(folder)) if digest.starts_with("sha256:") => {
             return save_record(store, digest, folder).await;
         }
-        (_, Some(_)) => bail!("--save needs a record's digest: `kubectl edgeyard get` lists them"),
+        (_, Some(_)) => bail!("--save needs a digest: `kubectl edgeyard get` lists those of results"),
         (_, None) => {}
     }
     match what {
@@ -90,15 +91,21 @@ async fn by_digest(store: &Store, output: Output, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A record and all blobs that it names, as the runner writes them beside each other.
+/// A record and all blobs that it names, as the runner writes them beside each other; or a model or data set under its digest.
 async fn save_record(store: &Store, text: &str, folder: &Path) -> Result<()> {
     let digest: Digest = text.parse().with_context(|| format!("{text} is no digest: sha256: and 64 hex digits"))?;
+    let bytes = store.client.get_blob(&store.namespace, &digest).await.map_err(|error| store.explain(error))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let Ok(record) = serde_json::from_slice(&bytes) else {
+        let file = folder.join(text.trim_start_matches("sha256:"));
+        std::fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}", file.display());
+        return Ok(());
+    };
     let blobs = folder.join("blobs");
     std::fs::create_dir_all(&blobs).with_context(|| format!("cannot make {}", blobs.display()))?;
     let file = folder.join("record.json");
-    let bytes = store.client.get_blob(&store.namespace, &digest).await.map_err(|error| store.explain(error))?;
     std::fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
-    let record = serde_json::from_slice(&bytes).with_context(|| format!("{digest} is no record"))?;
     let named = named_blobs(&record);
     for name in &named {
         let blob: Digest = name.parse().with_context(|| format!("the record names {name}, which is no digest"))?;

@@ -363,6 +363,7 @@ fn classes(output: Output) -> Result<(), Failure> {
                 let backend = match class.backend {
                     Backend::Runtime { execution_provider: ExecutionProvider::Cpu } => "Runtime".to_owned(),
                     Backend::Runtime { execution_provider } => format!("Runtime {execution_provider:?}"),
+                    Backend::CortexM { machine, serial_port: Some(port), .. } => format!("CortexM {machine} at {port}"),
                     Backend::CortexM { machine, .. } => format!("CortexM {machine}"),
                 };
                 rows.push(vec![class.name, format!("{:?}", class.fidelity), class.targets.join(","), backend]);

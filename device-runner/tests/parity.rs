@@ -59,6 +59,9 @@ fn an_int8_model_equals_the_oracle_on_every_core_and_repeats_to_the_digit() {
         assert!(by_operator > 9);
         assert_eq!(first["instructionsPerInference"], by_operator);
         assert_eq!(first["perOp"][0]["name"], "FULLY_CONNECTED");
+        let kinds = ["load", "store", "multiply", "branch", "vector", "float", "other"];
+        let mix: u64 = kinds.iter().map(|kind| first["mix"][kind].as_u64().unwrap()).sum();
+        assert!(mix > by_operator && mix < by_operator + 400, "{}", first["mix"]);
         let bytes = |name: &str| first[name].as_u64().unwrap();
         assert!(bytes("flashBytes") > models::dense_tflite_int8().len() as u64);
         assert_eq!(bytes("ramBytes"), bytes("arenaBytes") + bytes("stackBytes") + bytes("ioBytes"));
@@ -73,7 +76,13 @@ fn the_table_says_it_for_people() {
     let output = parity(&[text(&dense(dir.path()))], &[]);
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}");
-    for words in ["equal: 30 of 30 output elements", "qemu-cortex-m4 (mps2-an386)", "FULLY_CONNECTED", "100.0 %"] {
+    for words in [
+        "mix           ",
+        "equal: 30 of 30 output elements",
+        "qemu-cortex-m4 (mps2-an386)",
+        "FULLY_CONNECTED",
+        "100.0 %",
+    ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
 }
@@ -163,11 +172,28 @@ fn an_operator_or_version_without_kernel_is_named() {
     }
 }
 
+/// QEMU, but the plugin's file says nine times as much of the first operator when it ends.
+#[test]
+fn counts_that_disagree_end_with_4() {
+    let dir = folder();
+    let real = need("EDGEYARD_QEMU_ARM");
+    let body = format!(
+        "out=\nfor a; do case \"$a\" in *,out=*) out=${{a##*,out=}};; esac; done\n[ -n \"$out\" ] || exec '{0}' \"$@\"\n\
+         '{0}' \"$@\" || exit\nsed -i 's/\"runs\":\\[\\([0-9]*\\),/&9/' \"$out\"",
+        text(&real)
+    );
+    let liar = script(dir.path(), "qemu", &body);
+    let output = parity(&[text(&dense(dir.path()))], &[("EDGEYARD_QEMU_ARM", text(&liar))]);
+    refused(&output, 4, "CountsDisagree", &["the firmware counted", "and the plugin 9"]);
+}
+
 #[test]
 fn a_class_that_is_no_microcontroller_is_refused_with_those_that_are() {
     let dir = folder();
     let output = parity(&[text(&dense(dir.path())), "--device-class", "host-cpu"], NO_QEMU);
     refused(&output, 2, "UnsupportedMachine", &["host-cpu", "qemu-cortex-m4"]);
+    let output = parity(&[text(&dense(dir.path())), "--device-class", "nucleo-h743zi2"], NO_QEMU);
+    refused(&output, 2, "UnsupportedMachine", &["nucleo-h743zi2", "qemu-cortex-m7"]);
 }
 
 #[test]

@@ -608,6 +608,32 @@ mod tests {
     }
 
     #[test]
+    fn cycles_of_a_board_are_no_instructions() {
+        use crate::cortex_m::Unit;
+        use crate::runtime::{Counted, SecondOpinion};
+        let counted = |unit, second_opinion| Counted {
+            unit,
+            by_input: vec![7, 8],
+            operators: vec![("ADD".into(), 7)],
+            second_opinion,
+            ..Counted::default()
+        };
+        let mix = edgeyard_record::InstructionMix { other: 9, ..Default::default() };
+        let found = record(|subjects| {
+            subjects[0].counted = Some(counted(Unit::Cycles, SecondOpinion::NotAsked));
+            subjects[1].counted = Some(counted(Unit::Instructions, SecondOpinion::Agrees(mix)));
+        });
+        let [board, emulated] = found.results.as_slice() else { panic!("two variants") };
+        assert_eq!((board.cycles_per_inference, board.instructions_per_inference), (Some(7), None));
+        assert!(board.operators.is_none() && board.instruction_counts.is_none() && board.instruction_mix.is_none());
+        assert_eq!(board.unavailable["instructionsPerInference"], "CyclesCounted");
+        assert_eq!((emulated.cycles_per_inference, emulated.instructions_per_inference), (None, Some(7)));
+        assert_eq!((emulated.instruction_mix, emulated.instruction_counts.as_deref()), (Some(mix), Some(&[7, 8][..])));
+        // The class is no microcontroller, so nothing is estimated for one.
+        assert_eq!(emulated.unavailable["latencyEstimate"], "NoMicrocontroller");
+    }
+
+    #[test]
     fn a_processor_that_others_used_is_named() {
         let found = record(|subjects| {
             // The windows of both last two seconds.
