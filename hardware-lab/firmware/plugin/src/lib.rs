@@ -1,19 +1,23 @@
-//! A TCG plugin for QEMU 9 and later that counts the guest's instructions by kind: the second opinion on the firmware's own
+//! A TCG plugin for QEMU 9.1 and later that counts the guest's instructions by kind: the second opinion on the firmware's own
 //! counter, and the mix that latency estimates start from.
 //!
 //! It counts while the guest is inside the firmware's `edgeyard_run_op` and what that calls, until `edgeyard_measure` goes on. The
 //! argument `out=FILE` names where the counts go when QEMU ends, as JSON: `{instructions, kinds{}, runs[]}`, one of `runs` for each
 //! operator that ran, in order; the firmware starts each inference with an operator that does nothing. One core is assumed.
 
+mod kinds;
+
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kinds::{KINDS, kind};
+
 type Id = u64;
 
-/// The plugin API that this was written for; QEMU 9.0 to 10.x accept it.
+/// The plugin API that QEMU is asked for; it takes all down to 2. Instructions are read as from version 3 on.
 #[unsafe(no_mangle)]
-pub static qemu_plugin_version: c_int = 2;
+pub static qemu_plugin_version: c_int = 3;
 
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(id: Id, callback: extern "C" fn(Id, *mut c_void));
@@ -27,12 +31,8 @@ unsafe extern "C" {
     fn qemu_plugin_tb_n_insns(block: *const c_void) -> usize;
     fn qemu_plugin_tb_get_insn(block: *const c_void, i: usize) -> *mut c_void;
     fn qemu_plugin_insn_symbol(instruction: *const c_void) -> *const c_char;
-    fn qemu_plugin_insn_disas(instruction: *const c_void) -> *mut c_char;
-    fn free(pointer: *mut c_void);
+    fn qemu_plugin_insn_data(instruction: *const c_void, to: *mut c_void, length: usize) -> usize;
 }
-
-/// Kinds of instructions, in the order of the counters.
-const KINDS: [&str; 7] = ["other", "load", "store", "multiply", "branch", "vector", "float"];
 
 static COUNTS: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
 static COUNTING: AtomicBool = AtomicBool::new(false);
@@ -50,32 +50,6 @@ fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
 
 fn total() -> u64 {
     COUNTS.iter().map(|c| c.load(Relaxed)).sum()
-}
-
-/// The kind of a disassembled instruction.
-fn kind(text: &str) -> usize {
-    let name = text.split([' ', '\t', '.']).next().unwrap_or("");
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
-    if starts(&[
-        "vldr", "vstr", "vmlad", "vqrd", "vrsh", "vidup", "vdup", "vand", "vqadd", "vmax", "vmin", "vmull", "vmovl",
-        "vsli", "vshr",
-    ]) {
-        5
-    } else if name.starts_with('v') {
-        6
-    } else if starts(&["ldr", "ldm", "pop", "ldrd"]) {
-        1
-    } else if starts(&["str", "stm", "push", "strd"]) {
-        2
-    } else if starts(&["mul", "mla", "mls", "smla", "smmul", "smul", "smlal", "umull", "umlal", "smull"]) {
-        3
-    } else if name.starts_with('b') && !starts(&["bic", "bfi", "bfc", "bkpt"])
-        || starts(&["cb", "tb", "le", "wls", "dls"])
-    {
-        4
-    } else {
-        0
-    }
 }
 
 extern "C" fn executed(_core: c_uint, data: *mut c_void) {
@@ -112,9 +86,9 @@ extern "C" fn translated(_id: Id, block: *mut c_void) {
             } else if symbol.to_bytes() == OUTSIDE.as_bytes() {
                 qemu_plugin_register_vcpu_insn_exec_cb(instruction, outside, 0, std::ptr::null_mut());
             }
-            let text = qemu_plugin_insn_disas(instruction);
-            let kind = if text.is_null() { 0 } else { kind(CStr::from_ptr(text).to_string_lossy().trim_start()) };
-            free(text.cast());
+            let mut bytes = [0_u8; 4];
+            let length = qemu_plugin_insn_data(instruction, bytes.as_mut_ptr().cast(), bytes.len());
+            let kind = kind(bytes.get(..length).unwrap_or(&bytes));
             qemu_plugin_register_vcpu_insn_exec_cb(instruction, executed, 0, kind as *mut c_void);
         }
     }
