@@ -75,7 +75,7 @@ struct CortexM {
     icount_shift: u8,
     serial_port: Option<String>,
     #[serde(default)]
-    microcontroller: Microcontroller,
+    microcontroller: Box<Microcontroller>,
 }
 
 /// As the API defaults it.

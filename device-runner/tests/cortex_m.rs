@@ -286,6 +286,12 @@ fn a_model_without_room_is_refused_with_both_numbers() {
     refused("{flash: 100}", &format!("the model has {} bytes, the device's flash 100", bytes.len()));
     refused("{arena: 3}", "memory for tensors, the device has 3");
     refused("{memory: 5}", "memory at run time, the device has 5");
+    // Without limits the machine's own memory is one, which the firmware tells.
+    let large = file(dir.path(), "large.tflite", &models::relu_tflite_int8(3 << 20));
+    let unlimited = class(dir.path(), "unlimited", "", "{machine: mps2-an386}");
+    let arguments = ["run", "--model", text(&large), "--device-class", text(&unlimited), "--out", text(&out)];
+    // Two tensors of 3 MiB and the tables, for the machine's 4 MiB less stack and statics; a unit test looks at the numbers.
+    fail(&arguments, 2, "ModelTooLarge", "bytes and has 4");
 }
 
 #[test]

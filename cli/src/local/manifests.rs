@@ -14,9 +14,12 @@ use kube::ResourceExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-const CATALOGUE: [&str; 3] = [
+const CATALOGUE: [&str; 6] = [
     include_str!("../../../hardware-lab/catalogue/host-cpu.yaml"),
+    include_str!("../../../hardware-lab/catalogue/qemu-cortex-m3.yaml"),
     include_str!("../../../hardware-lab/catalogue/qemu-cortex-m4.yaml"),
+    include_str!("../../../hardware-lab/catalogue/qemu-cortex-m55.yaml"),
+    include_str!("../../../hardware-lab/catalogue/qemu-cortex-m7.yaml"),
     include_str!("../../../hardware-lab/catalogue/qemu-raspberry-pi.yaml"),
 ];
 /// What a cluster needs and one machine does not.
@@ -131,13 +134,16 @@ mod tests {
             let digest = format!("sha256:{}", "0".repeat(64));
             std::fs::read_to_string(path).unwrap().replace("${MODEL}", &digest).replace("${TEST}", &digest)
         };
-        let all = ["mnist/optimization.yaml", "mnist/benchmark.yaml", "lab.yaml"].map(example).join("\n---\n");
+        let all = ["mnist/optimization.yaml", "mnist/benchmark.yaml", "lab.yaml", "cortex-m/lab.yaml"];
+        let all = all.map(example).join("\n---\n");
         let manifests = read(&all).unwrap();
         assert_eq!((manifests.optimizations.len(), manifests.benchmarks.len()), (1, 1));
         let classes: Vec<_> = manifests.classes.keys().map(String::as_str).collect();
-        assert_eq!(classes, ["host-cpu", "qemu-cortex-m4", "qemu-raspberry-pi"]);
+        let cores = ["qemu-cortex-m3", "qemu-cortex-m4", "qemu-cortex-m55", "qemu-cortex-m7"];
+        assert_eq!(classes, [&["host-cpu"][..], &cores, &["qemu-raspberry-pi"]].concat());
         let devices: Vec<_> = manifests.devices.iter().map(|device| device.name.as_str()).collect();
-        assert_eq!(devices, ["host-cpu-0", "qemu-m4-0", "qemu-rpi-0"]);
+        let cores = ["qemu-m3-0", "qemu-m7-0", "qemu-m55-0"];
+        assert_eq!(devices, [&["host-cpu-0", "qemu-m4-0", "qemu-rpi-0"][..], &cores].concat());
     }
 
     #[test]

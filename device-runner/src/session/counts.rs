@@ -127,7 +127,7 @@ mod tests {
             machine: "mps2-an385".into(),
             icount_shift: 6,
             serial_port: None,
-            microcontroller: DataSheet { core, ..DataSheet::default() },
+            microcontroller: Box::new(DataSheet { core, ..DataSheet::default() }),
         };
         assert_eq!(other_core(&backend(Some(Core::CortexM0Plus))), Some(("Cortex-M3", "Cortex-M0+")));
         assert_eq!(other_core(&backend(Some(Core::CortexM3))), None);

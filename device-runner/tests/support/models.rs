@@ -134,6 +134,26 @@ pub fn dense_tflite_int8() -> Vec<u8> {
     finish(model, vec![x, w, y, b], vec![0, 1, 3])
 }
 
+/// `y = max(x, 0)` on so many int8 numbers: a small file whose tensors can be as large as one likes.
+pub fn relu_tflite_int8(length: i32) -> Vec<u8> {
+    let mut model = Model::new("relu");
+    let tensor = |name: &str| Tensor {
+        name: name.into(),
+        quantization: Some(Quantization::per_tensor(0.1, 0)),
+        ..Tensor::new(TensorType::Int8, vec![1, length])
+    };
+    let mut graph = Subgraph {
+        tensors: vec![tensor("x"), tensor("y")],
+        inputs: vec![0],
+        outputs: vec![1],
+        operators: vec![Operator::builtin(BuiltinOp::RELU, edgeyard_tflite::Options::None, vec![0], vec![1])],
+        ..Subgraph::default()
+    };
+    graph.operators[0].code.version = edgeyard_tflite::operator_version(&graph, &graph.operators[0]);
+    model.subgraphs.push(graph);
+    edgeyard_tflite::write(&model).unwrap()
+}
+
 fn finish(mut model: Model, tensors: Vec<Tensor>, inputs: Vec<i32>) -> Vec<u8> {
     let options = op_options::FullyConnected::default();
     let mut graph = Subgraph {

@@ -442,7 +442,7 @@ pub enum Backend {
         serial_port: Option<String>,
         /// The microcontroller that is meant, by its data sheet.
         #[serde(default, skip_serializing_if = "Microcontroller::is_unknown")]
-        microcontroller: Microcontroller,
+        microcontroller: Box<Microcontroller>,
     },
 }
 

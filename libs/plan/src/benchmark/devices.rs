@@ -63,7 +63,7 @@ pub fn device_class(name: &str, written: EdgeDeviceClassSpec) -> Result<DeviceCl
             icount_shift: u8::try_from(icount_shift)
                 .map_err(|_| refuse(name, "backend.cortexM.icountShift must be from 0 to 10"))?,
             serial_port,
-            microcontroller: data_sheet(name, microcontroller.unwrap_or_default())?,
+            microcontroller: Box::new(data_sheet(name, microcontroller.unwrap_or_default())?),
         },
     };
     let Limits { flash, memory, arena } = limits.unwrap_or_default();
@@ -250,7 +250,7 @@ pub(crate) mod tests {
             machine: "mps2-an386".into(),
             icount_shift: 6,
             serial_port: None,
-            microcontroller,
+            microcontroller: Box::new(microcontroller),
         };
         assert_eq!(class.backend, emulated(spec::Microcontroller::default()));
         assert_eq!(class.limits.flash_bytes, Some(4 << 20));
