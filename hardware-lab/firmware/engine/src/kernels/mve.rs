@@ -25,6 +25,26 @@ struct RowsArguments {
     high: i32,
 }
 
+/// Arguments of the loops over pairs of rows; mve.s knows the offsets.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PairsArguments {
+    first: *const i8,
+    second: *const i8,
+    weights: *const i8,
+    channels: *const Channel,
+    output: *mut i8,
+    output_step: usize,
+    pairs: usize,
+    /// Packs of 16 values but one; for short rows the length.
+    packs: usize,
+    /// Bytes from where reading a pair ends to the next.
+    forth: usize,
+    zero_point: i32,
+    low: i32,
+    high: i32,
+}
+
 /// Arguments of the loop over a line of a depthwise convolution; mve.s knows the offsets.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -45,6 +65,11 @@ struct PlanesArguments {
 unsafe extern "C" {
     fn edgeyard_mve_rows(arguments: *const RowsArguments);
     fn edgeyard_mve_short(arguments: *const RowsArguments);
+    fn edgeyard_mve_pairs(arguments: *const PairsArguments);
+    fn edgeyard_mve_pairs_clamp(arguments: *const PairsArguments);
+    fn edgeyard_mve_short_pairs(arguments: *const PairsArguments);
+    fn edgeyard_mve_short_pairs_clamp(arguments: *const PairsArguments);
+    fn edgeyard_mve_pack(rows: *const i8, to: *mut i8, packs: usize, length: usize);
     fn edgeyard_mve_window(from: *const i8, to: *mut i8, lines: usize, bytes: usize, step: usize, to_step: usize);
     fn edgeyard_mve_columns(from: *const i8, to: *mut i8, columns: usize, step: usize);
     fn edgeyard_mve_planes(arguments: *const PlanesArguments);
@@ -59,14 +84,24 @@ const SHORT: usize = 16;
 /// Windows that are gathered before the loop runs over them.
 const PIXELS: usize = 16;
 
+/// Bytes that four rows of weights take when packed, for rows of input that go in pairs.
+fn packed_bytes(length: usize, pixels: usize) -> usize {
+    if length <= SHORT || pixels < 2 { 0 } else { CHANNELS * length.next_multiple_of(SHORT) }
+}
+
+/// Bytes from one gathered row to the next: packed weights may be multiplied with what lies between, since they are zero there.
+fn pitch(length: usize) -> usize {
+    if length <= SHORT { length } else { length.next_multiple_of(SHORT) }
+}
+
 pub(super) fn rows_scratch(length: usize, _channels: usize, pixels: usize, gathered: bool) -> usize {
-    if gathered { length * pixels.min(PIXELS) } else { 0 }
+    packed_bytes(length, pixels) + if gathered { pitch(length) * pixels.min(PIXELS) } else { 0 }
 }
 
 pub(super) fn multiply(rows: &Rows<'_>, input: &[i8], output: &mut [i8], scratch: &mut [i8]) {
     let pixels = output.len() / rows.channels.len();
     if can(rows) && input.len() >= pixels * rows.length {
-        product(rows, input, output, pixels);
+        product(rows, (input, rows.length), output, pixels, scratch);
     } else {
         portable::multiply(rows, input, output, scratch);
     }
@@ -77,33 +112,38 @@ pub(super) fn multiply_windows(rows: &Rows<'_>, windows: &Windows<'_>, output: &
         portable::multiply_windows(rows, windows, output, scratch);
         return;
     }
-    let (length, count) = (rows.length, rows.channels.len());
-    let batch = (scratch.len() / length).clamp(1, PIXELS);
+    let (length, step, count) = (rows.length, pitch(rows.length), rows.channels.len());
+    let Some((packed, scratch)) = scratch.split_at_mut_checked(packed_bytes(length, output.len() / count)) else {
+        return;
+    };
+    let batch = (scratch.len() / step).clamp(1, PIXELS);
     for (i, pixels) in output.chunks_mut(batch * count).enumerate() {
         let taken = pixels.len() / count;
-        let Some(gathered) = scratch.get_mut(..taken * length) else { return };
-        gather(windows, i * batch, gathered, length);
-        product(rows, gathered, pixels, taken);
+        let Some(gathered) = scratch.get_mut(..taken * step) else { return };
+        gather(windows, i * batch, gathered, (length, step));
+        product(rows, (gathered, step), pixels, taken, packed);
     }
 }
 
 /// As [`Windows::gather`] for the rows from `n` on, with whole lines of a window at a time; outside the image a row is filled first.
-fn gather(windows: &Windows<'_>, n: usize, rows: &mut [i8], length: usize) {
+fn gather(windows: &Windows<'_>, n: usize, rows: &mut [i8], (length, step): (usize, usize)) {
     let w = windows.window;
     let line = w.k_w * w.in_c;
     if windows.channels.1 != w.in_c || w.dilation_h != 1 || w.dilation_w != 1 || length != w.k_h * line {
-        for (i, row) in rows.chunks_exact_mut(length).enumerate() {
-            windows.gather(n + i, row);
+        for (i, row) in rows.chunks_exact_mut(step).enumerate() {
+            windows.gather(n + i, &mut row[..length]);
         }
         return;
     }
+    let to_step = step;
     let step = w.in_w * w.in_c;
     let (y, mut x) = windows.pixel(n);
     let mut top = (y * w.stride_h) as isize - w.pad_h;
     let mut left = (x * w.stride_w) as isize - w.pad_w;
     // The furthest that a window may start and still lie inside; below zero if none does.
     let (last_top, last_left) = (w.in_h as isize - w.k_h as isize, w.in_w as isize - w.k_w as isize);
-    for row in rows.chunks_exact_mut(length) {
+    for row in rows.chunks_exact_mut(to_step) {
+        let row = &mut row[..length];
         let to = row.as_mut_ptr();
         if top >= 0 && left >= 0 && top <= last_top && left <= last_left {
             let from = top as usize * step + left as usize * w.in_c;
@@ -148,39 +188,76 @@ fn can(rows: &Rows<'_>) -> bool {
     whole && rows.finish.plain && rows.channels.len() >= CHANNELS
 }
 
-/// Multiplies `pixels` rows of input, which the caller checked to be there, with all rows of weights.
-fn product(rows: &Rows<'_>, input: &[i8], output: &mut [i8], pixels: usize) {
-    let count = rows.channels.len();
-    if pixels == 0 {
-        return;
-    }
+/// Multiplies `pixels` rows of input, `step` bytes apart and which the caller checked to be there, with all rows of weights.
+/// Rows of whole packs, or with bytes between that may be read, go in pairs, if `packed` has room for four rows of weights.
+fn product(rows: &Rows<'_>, (input, step): (&[i8], usize), output: &mut [i8], pixels: usize, packed: &mut [i8]) {
+    let (count, length) = (rows.channels.len(), rows.length);
+    let finish = rows.finish;
+    let short = length <= SHORT;
+    let whole = step.is_multiple_of(SHORT) && packed.len() >= packed_bytes(length, pixels);
+    // Places of outputs are 16 bits.
+    let pairs = pixels >= 2 && count < 1 << 15 && (short || whole);
+    let clamp = finish.low > -128 || finish.high < 127;
     let mut first = 0;
-    while first < count {
+    while first < count && pixels > 0 {
         // The last four overlap their neighbours if the channels are no multiple of four.
         let at = first.min(count - CHANNELS);
-        let arguments = RowsArguments {
-            input: input.as_ptr(),
-            // SAFETY: `at` is a channel, with a row of weights and an output in each pixel.
-            weights: unsafe { rows.weights.as_ptr().add(at * rows.length) },
-            channels: unsafe { rows.channels.as_ptr().add(at) },
-            output: unsafe { output.as_mut_ptr().add(at) },
-            output_step: count,
-            pixels,
-            length: rows.length,
-            back: rows.length.next_multiple_of(16) - rows.length,
-            zero_point: rows.finish.zero_point,
-            low: rows.finish.low,
-            high: rows.finish.high,
-        };
-        // SAFETY: rows and pixels are there; the loops read no further than a row's length.
-        unsafe {
-            if rows.length <= SHORT {
-                edgeyard_mve_short(&arguments);
-            } else {
-                edgeyard_mve_rows(&arguments);
-            }
-        }
         first += CHANNELS;
+        // SAFETY: `at` is a channel, with a row of weights and an output in each pixel.
+        let weights = unsafe { rows.weights.as_ptr().add(at * length) };
+        let channels = unsafe { rows.channels.as_ptr().add(at) };
+        let output = unsafe { output.as_mut_ptr().add(at) };
+        let (zero_point, low, high) = (finish.zero_point, finish.low, finish.high);
+        if !pairs {
+            let arguments = RowsArguments {
+                input: input.as_ptr(),
+                weights,
+                channels,
+                output,
+                output_step: count,
+                pixels,
+                length,
+                back: (length.next_multiple_of(SHORT) - length).wrapping_sub(step - length),
+                zero_point,
+                low,
+                high,
+            };
+            // SAFETY: rows and pixels are there; the loops read no further than a row's length.
+            unsafe { if short { edgeyard_mve_short(&arguments) } else { edgeyard_mve_rows(&arguments) } }
+            continue;
+        }
+        let packs = length.div_ceil(SHORT);
+        if !short {
+            // SAFETY: four rows of weights are there, and `packed` has room for them.
+            unsafe { edgeyard_mve_pack(weights, packed.as_mut_ptr(), packs, length) };
+        }
+        let run = match (short, clamp) {
+            (true, false) => edgeyard_mve_short_pairs,
+            (true, true) => edgeyard_mve_short_pairs_clamp,
+            (false, false) => edgeyard_mve_pairs,
+            (false, true) => edgeyard_mve_pairs_clamp,
+        };
+        let pair = |pixel: usize, pairs: usize| PairsArguments {
+            // SAFETY: the pixel and the next have rows and outputs.
+            first: unsafe { input.as_ptr().add(pixel * step) },
+            second: unsafe { input.as_ptr().add((pixel + 1) * step) },
+            weights: if short { weights } else { packed.as_ptr() },
+            channels,
+            output: unsafe { output.add(pixel * count) },
+            output_step: count,
+            pairs,
+            packs: if short { length } else { packs - 1 },
+            forth: (2 * step).wrapping_sub(if short { 0 } else { packs * SHORT }),
+            zero_point,
+            low,
+            high,
+        };
+        // SAFETY: as above; packed rows are read in whole packs, which a row's step covers.
+        unsafe { run(&pair(0, pixels / 2)) };
+        if pixels % 2 == 1 {
+            // The last two once more: one of them is new.
+            unsafe { run(&pair(pixels - 2, 1)) };
+        }
     }
 }
 

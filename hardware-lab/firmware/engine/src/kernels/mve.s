@@ -158,6 +158,274 @@ edgeyard_mve_short:
     pop {r4-r11, pc}
     .size edgeyard_mve_short, . - edgeyard_mve_short
 
+@ void edgeyard_mve_pairs(const PairsArguments *), edgeyard_mve_pairs_clamp: pairs of rows of input times four rows of weights, which
+@ are packed: 16 values of each row, then the next 16 of each. Rows of at least two packs.
+@ r0 r2 r4 r6 sums of the first row, r8 r10 r12 lr of the second, r1 r3 input, r5 weights, r7 packs, r9 output, r11 pairs
+@ q3 starts, q4 multipliers, q5 shifts, q6 places of the outputs, q7 low
+    .macro four_sums multiply
+    vldrb.u8 q0, [r1], #16
+    vldrb.u8 q1, [r3], #16
+    vldrw.u32 q2, [r5], #64
+    \multiply\().s8 r0, q0, q2
+    \multiply\().s8 r8, q1, q2
+    vldrw.u32 q2, [r5, #-48]
+    \multiply\().s8 r2, q0, q2
+    \multiply\().s8 r10, q1, q2
+    vldrw.u32 q2, [r5, #-32]
+    \multiply\().s8 r4, q0, q2
+    \multiply\().s8 r12, q1, q2
+    vldrw.u32 q2, [r5, #-16]
+    \multiply\().s8 r6, q0, q2
+    \multiply\().s8 lr, q1, q2
+    .endm
+
+@ The sums of two rows to q0 and q1.
+    .macro collect
+    vmov q0[2], q0[0], r0, r4
+    vmov q0[3], q0[1], r2, r6
+    vmov q1[2], q1[0], r8, r12
+    vmov q1[3], q1[1], r10, lr
+    .endm
+
+@ x - (x < 0) is x + floor(x / 2^31): a doubling multiplication by 1 with accumulation (VQDMLAH) does it at once.
+    .macro lower sums, one
+    vqdmlah.s32 \sums, \sums, \one
+    .endm
+
+@ Two vectors of four scaled sums to eight values of 16 bits in q0, every other one from q1, with the zero point.
+    .macro narrow zero
+    vqmovnb.s32 q0, q0
+    vqmovnt.s32 q0, q1
+    vqadd.s16 q0, q0, \zero
+    .endm
+
+    .macro pairs_loop clamp
+1:  four_sums vmladav
+2:  four_sums vmladava
+    subs r7, #1
+    bne 2b
+    collect
+    ldm sp, {r0, r2, r4, r5, r6, r7}
+    vadd.i32 q0, q0, q3
+    vadd.i32 q1, q1, q3
+    vqrdmulh.s32 q0, q0, q4
+    vqrdmulh.s32 q1, q1, q4
+    lower q0, r0
+    lower q1, r0
+    vrshl.s32 q0, q0, q5
+    vrshl.s32 q1, q1, q5
+    narrow r2
+    .if \clamp
+    vldrw.u32 q2, [sp, #32]
+    vmax.s16 q0, q0, q7
+    vmin.s16 q0, q0, q2
+    .else
+    vqmovnb.s16 q0, q0
+    .endif
+    vstrb.16 q0, [r9, q6]
+    add r9, r6
+    add r1, r4
+    add r3, r4
+    subs r11, #1
+    bne 1b
+    add sp, #48
+    vpop {d8-d15}
+    pop {r4-r11, pc}
+    .endm
+
+@ On the stack: 1, zero point, bytes to the next pair of rows, weights, bytes to the next pair of outputs, packs but one; at 32 high.
+    .macro pairs_start
+    push {r4-r11, lr}
+    vpush {d8-d15}
+    sub sp, #48
+    ldrd r1, r3, [r0, #0]
+    ldrd r5, r8, [r0, #8]
+    ldrd r9, r7, [r0, #16]
+    ldrd r11, r12, [r0, #24]
+    ldrd r4, r2, [r0, #32]
+    ldrd r6, r10, [r0, #40]
+    vdup.16 q7, r6
+    vdup.16 q0, r10
+    vstrw.32 q0, [sp, #32]
+    lsls r6, r7, #1
+    mov r0, #1
+    stm sp, {r0, r2, r4, r5, r6, r12}
+    movs r0, #0
+    vidup.u32 q0, r0, #4
+    movs r2, #3
+    vmul.i32 q0, q0, r2
+    vldrw.u32 q3, [r8, q0]
+    adds r8, #4
+    vldrw.u32 q4, [r8, q0]
+    adds r8, #4
+    vldrw.u32 q5, [r8, q0]
+    @ Places: 0, step, 1, 1 + step, 2, ...
+    movs r0, #0
+    vidup.u32 q6, r0, #1
+    vadd.i32 q0, q6, r7
+    vmovnt.i32 q6, q0
+    mov r7, r12
+    .endm
+
+    .section .text.edgeyard_mve_pairs,"ax",%progbits
+    .global edgeyard_mve_pairs
+    .type edgeyard_mve_pairs, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_pairs:
+    pairs_start
+    pairs_loop 0
+    .size edgeyard_mve_pairs, . - edgeyard_mve_pairs
+
+    .section .text.edgeyard_mve_pairs_clamp,"ax",%progbits
+    .global edgeyard_mve_pairs_clamp
+    .type edgeyard_mve_pairs_clamp, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_pairs_clamp:
+    pairs_start
+    pairs_loop 1
+    .size edgeyard_mve_pairs_clamp, . - edgeyard_mve_pairs_clamp
+
+@ void edgeyard_mve_short_pairs(const PairsArguments *), edgeyard_mve_short_pairs_clamp: as edgeyard_mve_pairs, for rows of at most 16
+@ values: the weights, not packed, stay in registers. In place of the packs stands the length.
+@ sums and input as above, r5 bytes to the next pair of rows, r7 bytes to the next pair of outputs, r9 output, r11 pairs
+@ q3 places, q4 to q7 weights. P0 says which bytes are a row's.
+    .macro short_pairs clamp
+    push {r4-r11, lr}
+    vpush {d8-d15}
+    sub sp, #120
+    ldrd r1, r3, [r0, #0]
+    ldrd r5, r8, [r0, #8]
+    ldrd r9, r7, [r0, #16]
+    ldrd r11, r12, [r0, #24]
+    ldrd r4, r2, [r0, #32]
+    ldrd r6, r10, [r0, #40]
+    vdup.16 q0, r6
+    vstrw.32 q0, [sp, #80]
+    vdup.16 q0, r10
+    vstrw.32 q0, [sp, #96]
+    movs r0, #0
+    vidup.u32 q0, r0, #4
+    movs r0, #3
+    vmul.i32 q0, q0, r0
+    vldrw.u32 q1, [r8, q0]
+    vstrw.32 q1, [sp]
+    vstrw.32 q1, [sp, #16]
+    adds r8, #4
+    vldrw.u32 q1, [r8, q0]
+    vstrw.32 q1, [sp, #48]
+    adds r8, #4
+    vldrw.u32 q1, [r8, q0]
+    vstrw.32 q1, [sp, #64]
+    movs r0, #1
+    strd r0, r2, [sp, #32]
+    movs r0, #0
+    vidup.u32 q3, r0, #1
+    vadd.i32 q0, q3, r7
+    vmovnt.i32 q3, q0
+    vctp.8 r12
+    vpst
+    vldrbt.u8 q4, [r5]
+    add r5, r12
+    vpst
+    vldrbt.u8 q5, [r5]
+    add r5, r12
+    vpst
+    vldrbt.u8 q6, [r5]
+    add r5, r12
+    vpst
+    vldrbt.u8 q7, [r5]
+    mov r5, r4
+    lsls r7, r7, #1
+1:  vpstt
+    vldrbt.u8 q0, [r1]
+    vldrbt.u8 q1, [r3]
+    ldm sp, {r0, r2, r4, r6, r8, r10, r12, lr}
+    vmladava.s8 r0, q0, q4
+    vmladava.s8 r8, q1, q4
+    vmladava.s8 r2, q0, q5
+    vmladava.s8 r10, q1, q5
+    vmladava.s8 r4, q0, q6
+    vmladava.s8 r12, q1, q6
+    vmladava.s8 r6, q0, q7
+    vmladava.s8 lr, q1, q7
+    collect
+    ldrd r0, r2, [sp, #32]
+    vldrw.u32 q2, [sp, #48]
+    vqrdmulh.s32 q0, q0, q2
+    vqrdmulh.s32 q1, q1, q2
+    lower q0, r0
+    lower q1, r0
+    vldrw.u32 q2, [sp, #64]
+    vrshl.s32 q0, q0, q2
+    vrshl.s32 q1, q1, q2
+    narrow r2
+    .if \clamp
+    vldrw.u32 q1, [sp, #80]
+    vldrw.u32 q2, [sp, #96]
+    vmax.s16 q0, q0, q1
+    vmin.s16 q0, q0, q2
+    .else
+    vqmovnb.s16 q0, q0
+    .endif
+    vstrb.16 q0, [r9, q3]
+    add r9, r7
+    add r1, r5
+    add r3, r5
+    subs r11, #1
+    bne 1b
+    add sp, #120
+    vpop {d8-d15}
+    pop {r4-r11, pc}
+    .endm
+
+    .section .text.edgeyard_mve_short_pairs,"ax",%progbits
+    .global edgeyard_mve_short_pairs
+    .type edgeyard_mve_short_pairs, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_short_pairs:
+    short_pairs 0
+    .size edgeyard_mve_short_pairs, . - edgeyard_mve_short_pairs
+
+    .section .text.edgeyard_mve_short_pairs_clamp,"ax",%progbits
+    .global edgeyard_mve_short_pairs_clamp
+    .type edgeyard_mve_short_pairs_clamp, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_short_pairs_clamp:
+    short_pairs 1
+    .size edgeyard_mve_short_pairs_clamp, . - edgeyard_mve_short_pairs_clamp
+
+@ void edgeyard_mve_pack(const int8_t *rows, int8_t *to, size_t packs, size_t length): four rows as edgeyard_mve_pairs wants them, the
+@ last pack filled with zeros.
+    .section .text.edgeyard_mve_pack,"ax",%progbits
+    .global edgeyard_mve_pack
+    .type edgeyard_mve_pack, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_pack:
+    push {r4, r5, r6, lr}
+    add r4, r0, r3
+    add r5, r4, r3
+    add r6, r5, r3
+    dls lr, r2
+1:  vctp.8 r3
+    vpstttt
+    vldrbt.u8 q0, [r0], #16
+    vldrbt.u8 q1, [r4], #16
+    vldrbt.u8 q2, [r5], #16
+    vldrbt.u8 q3, [r6], #16
+    vstrw.32 q0, [r1], #64
+    vstrw.32 q1, [r1, #-48]
+    vstrw.32 q2, [r1, #-32]
+    vstrw.32 q3, [r1, #-16]
+    sub r3, #16
+    le lr, 1b
+    pop {r4, r5, r6, pc}
+    .size edgeyard_mve_pack, . - edgeyard_mve_pack
+
 @ void edgeyard_mve_window(const int8_t *from, int8_t *to, size_t lines, size_t bytes, size_t step, size_t to_step): lines of an image.
     .section .text.edgeyard_mve_window,"ax",%progbits
     .global edgeyard_mve_window
