@@ -62,7 +62,62 @@ struct PlanesArguments {
     high: i32,
 }
 
+/// Arguments of the loops that lay lines of an image out as planes; mve.s knows the offsets.
+#[repr(C)]
+struct SpreadArguments {
+    lines: [*const i8; TILE_LINES],
+    /// Bytes from one column to the next.
+    steps: [usize; TILE_LINES],
+    planes: *mut i8,
+    columns: usize,
+    plane: usize,
+}
+
+/// Arguments of the loops over two lines of output; mve.s knows the offsets.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct TileArguments {
+    planes: *const i8,
+    entries: *const TileEntry,
+    output: *mut i8,
+    /// Bytes from four pixels of output to the next.
+    output_step: usize,
+    /// Groups of four pixels.
+    groups: usize,
+    /// For the last pixels, which are done in a group with some before them: how far back that starts.
+    back: usize,
+    output_back: usize,
+    /// Bytes of a plane.
+    plane: usize,
+    /// Bytes to the planes of the second line.
+    second: usize,
+    low: i32,
+    high: i32,
+    /// Where the eight values of a group go.
+    places: *const [u16; 8],
+}
+
+/// What the loops over tiles read of a channel.
+#[derive(Clone, Copy)]
+#[repr(C, align(4))]
+struct TileEntry {
+    windows: [[i8; 16]; 4],
+    start: i32,
+    multiplier: i32,
+    shift: i32,
+    one: i32,
+    zero_point: i32,
+    padding: [i32; 3],
+}
+
 unsafe extern "C" {
+    fn edgeyard_mve_spread_3(arguments: *const SpreadArguments);
+    fn edgeyard_mve_spread_4(arguments: *const SpreadArguments);
+    fn edgeyard_mve_tile_weights(from: *const i8, to: *mut TileEntry, channels: usize);
+    fn edgeyard_mve_tiles_1(arguments: *const TileArguments);
+    fn edgeyard_mve_tiles_1_clamp(arguments: *const TileArguments);
+    fn edgeyard_mve_tiles_2(arguments: *const TileArguments);
+    fn edgeyard_mve_tiles_2_clamp(arguments: *const TileArguments);
     fn edgeyard_mve_rows(arguments: *const RowsArguments);
     fn edgeyard_mve_short(arguments: *const RowsArguments);
     fn edgeyard_mve_pairs(arguments: *const PairsArguments);
@@ -268,7 +323,9 @@ const BLOCK: usize = 8;
 enum Plan {
     /// One input channel: an ordinary convolution, once the weights are turned.
     Turned,
-    /// 3x3, eight channels at a time.
+    /// 3x3, two lines of output at a time, with the taps of a window side by side.
+    Tiles,
+    /// 3x3 on images too small for that, eight channels at a time.
     Lines,
     /// Any other window, with one output channel per input channel.
     Taps,
@@ -279,6 +336,8 @@ fn plan(w: &Window, finish: &Finish) -> Plan {
     let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1);
     if finish.plain && w.in_c == 1 {
         Plan::Turned
+    } else if finish.plain && three && w.in_c == w.out_c && tiles_fit(w) {
+        Plan::Tiles
     } else if finish.plain && finish.symmetric && three && w.in_c == w.out_c && w.out_c >= BLOCK {
         Plan::Lines
     } else if taps::can(w) {
@@ -296,6 +355,7 @@ pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
             let pixels = window.out_h * window.out_w;
             window.taps() * window.out_c + rows_scratch(window.taps(), window.out_c, pixels, true)
         }
+        Plan::Tiles => BLOCK * (size_of::<TileEntry>() + tile_sets(window) * plane_bytes(window)),
         Plan::Lines => window.out_c.div_ceil(BLOCK) * BLOCK * (9 + 3 * columns(window)),
     }
 }
@@ -305,6 +365,7 @@ pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scr
         Plan::Taps => taps::convolve(planes, image, output, scratch),
         Plan::Portable => portable::convolve(planes, image, output, scratch),
         Plan::Turned => turned(planes, image, output, scratch),
+        Plan::Tiles => tiles(planes, image, output, scratch),
         Plan::Lines => lines(planes, image, output, scratch),
     }
 }
@@ -399,6 +460,127 @@ fn spread_line(planes: &Planes<'_>, image: &[i8], line: isize, to: &mut [i8]) {
         if body > 0 && start + (body - 1) * count + BLOCK <= image.len() {
             // SAFETY: the last column of eight channels ends within the image; `middle` holds `body` columns.
             unsafe { edgeyard_mve_columns(image.as_ptr().add(start), middle.as_mut_ptr(), body, count) };
+        }
+    }
+}
+
+/// Lines of input that a column of a plane holds.
+const TILE_LINES: usize = 4;
+/// Pixels of a line that the loops over tiles take at once.
+const TILE_PIXELS: usize = 4;
+
+/// Planes for each line of output that is done at once: with stride 1 two lines share them.
+fn tile_sets(window: &Window) -> usize {
+    window.stride_w
+}
+
+/// Bytes of a plane: the columns below a line of windows, of which the last is read as four.
+fn plane_bytes(window: &Window) -> usize {
+    (columns(window) + window.stride_w - 1) * TILE_LINES
+}
+
+/// Whether the loops over tiles take a 3x3 window: there is a whole group of pixels, and all places fit 16 bits.
+fn tiles_fit(w: &Window) -> bool {
+    let strides = w.stride_h == w.stride_w && w.stride_w <= 2;
+    let places = (w.out_w + TILE_PIXELS) * w.out_c;
+    strides
+        && w.out_c >= BLOCK
+        && w.out_w >= TILE_PIXELS
+        && w.out_h >= 2
+        && places < 1 << 16
+        && BLOCK * plane_bytes(w) + TILE_LINES < 1 << 16
+}
+
+/// Eight channels after the other; of each, two lines of output at a time, over planes of their lines of input.
+fn tiles(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let w = planes.window;
+    let (count, plane) = (w.out_c, plane_bytes(w));
+    let Some((entries, area)) = scratch.split_at_mut_checked(BLOCK * size_of::<TileEntry>()) else { return };
+    let Some(area) = area.get_mut(..tile_sets(w) * BLOCK * plane) else { return };
+    let table = entries.as_mut_ptr().cast::<TileEntry>();
+    let line = w.in_w * w.in_c;
+    if !table.is_aligned() || image.len() < w.in_h * line || output.len() < w.out_h * w.out_w * count {
+        return;
+    }
+    // What lies between the taps and beside the image is written once.
+    entries.fill(0);
+    area.fill(planes.fill);
+    let clamp = planes.finish.low > -128 || planes.finish.high < 127;
+    let run = match (w.stride_w, clamp) {
+        (1, false) => edgeyard_mve_tiles_1,
+        (1, true) => edgeyard_mve_tiles_1_clamp,
+        (_, false) => edgeyard_mve_tiles_2,
+        (_, true) => edgeyard_mve_tiles_2_clamp,
+    };
+    let (c, row) = (count as u16, (w.out_w * count) as u16);
+    let places = if w.stride_w == 1 {
+        [0, 2 * c, row, row + 2 * c, c, 3 * c, row + c, row + 3 * c]
+    } else {
+        [0, row, c, row + c, 2 * c, row + 2 * c, 3 * c, row + 3 * c]
+    };
+    let rest = w.out_w % TILE_PIXELS;
+    let again = if rest == 0 { 0 } else { TILE_PIXELS - rest };
+    let mut arguments = TileArguments {
+        planes: area.as_ptr(),
+        entries: table,
+        output: output.as_mut_ptr(),
+        output_step: TILE_PIXELS * count,
+        groups: w.out_w / TILE_PIXELS,
+        back: again * w.stride_w * TILE_LINES,
+        output_back: again * count,
+        plane,
+        second: BLOCK * plane,
+        low: planes.finish.low,
+        high: planes.finish.high,
+        places: &places,
+    };
+    let lead = (w.pad_w as usize).min(columns(w));
+    let body = (w.in_w + lead).min(columns(w)) - lead;
+    let outside = [planes.fill; BLOCK];
+    for b in 0..count.div_ceil(BLOCK) {
+        let first = first_channel(b, count);
+        let Some(channels) = planes.channels.get(first..first + BLOCK) else { return };
+        // SAFETY: nine rows of weights of `count` channels; `table` has `BLOCK` entries.
+        unsafe {
+            edgeyard_mve_tile_weights(planes.weights.as_ptr().add(first), table, count);
+            for (i, channel) in channels.iter().enumerate() {
+                let entry = &mut *table.add(i);
+                (entry.start, entry.multiplier, entry.shift) =
+                    (channel.start, channel.scale.value, channel.scale.shift);
+                (entry.one, entry.zero_point) = (1, planes.finish.zero_point);
+            }
+        }
+        let mut next = 0;
+        while next < w.out_h {
+            // The last two lines once more if their number is odd: one of them is new.
+            let y = next.min(w.out_h - 2);
+            next += 2;
+            for set in 0..tile_sets(w) {
+                let top = ((y + set) * w.stride_h) as isize - w.pad_h;
+                let mut spread = SpreadArguments {
+                    lines: [outside.as_ptr(); TILE_LINES],
+                    steps: [0; TILE_LINES],
+                    // SAFETY: the set's planes, from the first column of the image on.
+                    planes: unsafe { area.as_mut_ptr().add(set * BLOCK * plane + lead * TILE_LINES) },
+                    columns: body,
+                    plane,
+                };
+                for k in 0..TILE_LINES {
+                    let at = top + k as isize;
+                    if at >= 0 && at < w.in_h as isize {
+                        // SAFETY: a line of the image, of `body` columns at least.
+                        spread.lines[k] = unsafe { image.as_ptr().add(at as usize * line + first) };
+                        spread.steps[k] = count;
+                    }
+                }
+                // SAFETY: eight channels of `body` columns are read, and the planes have as many after `lead`.
+                unsafe { if w.stride_w == 1 { edgeyard_mve_spread_4(&spread) } else { edgeyard_mve_spread_3(&spread) } }
+            }
+            // SAFETY: two lines of output from here on, and this block's part of each pixel.
+            unsafe {
+                arguments.output = output.as_mut_ptr().add(y * w.out_w * count + first);
+                run(&arguments);
+            }
         }
     }
 }
