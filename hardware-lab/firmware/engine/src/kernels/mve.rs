@@ -113,6 +113,7 @@ struct TileEntry {
 unsafe extern "C" {
     fn edgeyard_mve_spread_3(arguments: *const SpreadArguments);
     fn edgeyard_mve_spread_4(arguments: *const SpreadArguments);
+    fn edgeyard_mve_interleave(from: *const i8, to: *mut i8, columns: usize);
     fn edgeyard_mve_tile_weights(from: *const i8, to: *mut TileEntry, channels: usize);
     fn edgeyard_mve_tiles_1(arguments: *const TileArguments);
     fn edgeyard_mve_tiles_1_clamp(arguments: *const TileArguments);
@@ -321,6 +322,8 @@ const BLOCK: usize = 8;
 
 /// How a depthwise convolution is done.
 enum Plan {
+    /// One input channel and a window of at most 4x4: lines side by side make the window one row.
+    Columns,
     /// One input channel: an ordinary convolution, once the weights are turned.
     Turned,
     /// 3x3, two lines of output at a time, with the taps of a window side by side.
@@ -334,7 +337,9 @@ enum Plan {
 
 fn plan(w: &Window, finish: &Finish) -> Plan {
     let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1);
-    if finish.plain && w.in_c == 1 {
+    if finish.plain && w.in_c == 1 && columns_fit(w) {
+        Plan::Columns
+    } else if finish.plain && w.in_c == 1 {
         Plan::Turned
     } else if finish.plain && three && w.in_c == w.out_c && tiles_fit(w) {
         Plan::Tiles
@@ -351,6 +356,7 @@ pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
     match plan(window, finish) {
         Plan::Taps => taps::scratch(window),
         Plan::Portable => portable::planes_scratch(window, finish),
+        Plan::Columns => SHORT * window.out_c + line_columns(window) * TILE_LINES + window.in_w,
         Plan::Turned => {
             let pixels = window.out_h * window.out_w;
             window.taps() * window.out_c + rows_scratch(window.taps(), window.out_c, pixels, true)
@@ -364,6 +370,7 @@ pub(super) fn convolve(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scr
     match plan(planes.window, planes.finish) {
         Plan::Taps => taps::convolve(planes, image, output, scratch),
         Plan::Portable => portable::convolve(planes, image, output, scratch),
+        Plan::Columns => one_channel(planes, image, output, scratch),
         Plan::Turned => turned(planes, image, output, scratch),
         Plan::Tiles => tiles(planes, image, output, scratch),
         Plan::Lines => lines(planes, image, output, scratch),
@@ -582,5 +589,52 @@ fn tiles(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8
                 run(&arguments);
             }
         }
+    }
+}
+
+/// Whether a window over one channel fits a vector when columns of four lines lie side by side.
+fn columns_fit(w: &Window) -> bool {
+    let window = w.k_h <= TILE_LINES && w.k_w <= TILE_LINES && (w.dilation_h, w.dilation_w) == (1, 1);
+    window && w.out_w >= 2 && w.out_c >= CHANNELS
+}
+
+/// Columns below a line of windows, padding included; each is read as a vector's width.
+fn line_columns(w: &Window) -> usize {
+    (w.out_w - 1) * w.stride_w + SHORT / TILE_LINES
+}
+
+/// A line of output at a time: its windows are rows of 16 values that overlap, multiplied with weights in the same order.
+fn one_channel(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
+    let w = planes.window;
+    let count = w.out_c;
+    let Some((weights, rest)) = scratch.split_at_mut_checked(SHORT * count) else { return };
+    let Some((area, rest)) = rest.split_at_mut_checked(line_columns(w) * TILE_LINES) else { return };
+    let Some(outside) = rest.get_mut(..w.in_w) else { return };
+    // Zero weights stand where a column has no line of the window, and beside it.
+    weights.fill(0);
+    area.fill(planes.fill);
+    outside.fill(planes.fill);
+    for (t, row) in planes.weights.chunks_exact(count).enumerate() {
+        let at = t % w.k_w * TILE_LINES + t / w.k_w;
+        for (slot, value) in weights.iter_mut().skip(at).step_by(SHORT).zip(row) {
+            *slot = *value;
+        }
+    }
+    let rows = Rows { weights, slack: 0, length: SHORT, channels: planes.channels, finish: planes.finish };
+    let lead = (w.pad_w as usize).min(line_columns(w));
+    let body = (w.in_w + lead).min(line_columns(w)) - lead;
+    for (y, out) in output.chunks_exact_mut(w.out_w * count).enumerate() {
+        let top = (y * w.stride_h) as isize - w.pad_h;
+        for k in 0..w.k_h {
+            let at = top + k as isize;
+            let inside = at >= 0 && at < w.in_h as isize;
+            let line = if inside { image.get(at as usize * w.in_w..(at as usize + 1) * w.in_w) } else { None };
+            let from = line.unwrap_or(outside);
+            if let Some(to) = area.get_mut(lead * TILE_LINES + k..) {
+                // SAFETY: `body` columns are read from a line, and `area` has as many after `lead`.
+                unsafe { edgeyard_mve_interleave(from.as_ptr(), to.as_mut_ptr(), body) };
+            }
+        }
+        product(&rows, (area, w.stride_w * TILE_LINES), out, w.out_w, &mut []);
     }
 }

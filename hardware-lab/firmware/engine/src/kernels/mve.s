@@ -640,6 +640,24 @@ edgeyard_mve_spread_4:
     spread 4
     .size edgeyard_mve_spread_4, . - edgeyard_mve_spread_4
 
+@ void edgeyard_mve_interleave(const int8_t *from, int8_t *to, size_t columns): a line of one channel to every fourth byte.
+    .section .text.edgeyard_mve_interleave,"ax",%progbits
+    .global edgeyard_mve_interleave
+    .type edgeyard_mve_interleave, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_interleave:
+    push {r7, lr}
+    mov r12, #0
+    vidup.u16 q1, r12, #4
+    dlstp.16 lr, r2
+1:  vldrb.u16 q0, [r0], #8
+    vstrb.16 q0, [r1, q1]
+    add.w r1, r1, #32
+    letp lr, 1b
+    pop {r7, pc}
+    .size edgeyard_mve_interleave, . - edgeyard_mve_interleave
+
 @ void edgeyard_mve_tile_weights(const int8_t *from, int8_t *to, size_t channels): the 3x3 windows of eight channels to the first 64 bytes
 @ of their entries, where a plane has columns of four lines: a window at its first line and column; one line down; one column on; both.
     .macro tile_tap step
