@@ -6,11 +6,12 @@ use edgeyard_tflite::{BuiltinOp, Options, TensorType};
 use half::f16;
 
 use super::draft::{DEQUANTIZE_OPTIONS, Draft, Op, TensorId, Value};
+use crate::ir::Graph;
 
 /// Constants below this many elements stay: the operator that widens them takes more room than halving saves.
 const WORTHWHILE: usize = 64;
 
-pub(super) fn halve(draft: &mut Draft, notes: &mut Vec<String>) {
+pub(super) fn halve(graph: &Graph, draft: &mut Draft, notes: &mut Vec<String>) {
     let mut widened: HashMap<TensorId, TensorId> = HashMap::new();
     let mut ops = Vec::with_capacity(draft.ops.len());
     for mut op in std::mem::take(&mut draft.ops) {
