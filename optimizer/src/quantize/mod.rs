@@ -15,6 +15,7 @@ mod sensitivity;
 pub use bias::{Granularities, correct_biases};
 pub use dynamic::dynamic;
 pub use equalize::equalize;
+pub(crate) use half::beyond_half;
 pub use half::half_weights;
 pub use int4::{Int4Form, int4};
 pub use parameters::{Asymmetric, Element, WeightError, check_weights, quantize_weights};
