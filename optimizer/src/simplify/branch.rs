@@ -10,11 +10,12 @@ pub(super) struct Taken {
     pub initializers: Vec<(String, Tensor)>,
 }
 
-/// Every name a graph uses, so that names of an inner graph can be told apart from them.
+/// Every name a graph uses, of tensors and of nodes, so that those of an inner graph can be told apart from them.
 pub(super) fn names(graph: &Graph) -> BTreeSet<String> {
     let nodes = graph.nodes.iter().flat_map(|node| node.outputs.iter().chain(&node.inputs).chain(&node.captures));
     let ends = graph.inputs.iter().chain(&graph.outputs).map(|value| &value.name);
-    nodes.chain(ends).chain(graph.initializers.keys()).cloned().collect()
+    let labels = graph.nodes.iter().map(|node| &node.name);
+    nodes.chain(ends).chain(graph.initializers.keys()).chain(labels).cloned().collect()
 }
 
 /// The branch an `If` takes, when its condition is constant and the branch is well formed. Names the outer graph has too
@@ -53,6 +54,12 @@ pub(super) fn taken(graph: &Graph, node: &Node, used: &mut BTreeSet<String>) -> 
             for name in inner_node.inputs.iter_mut().chain(&mut inner_node.outputs) {
                 *name = moved(name);
             }
+        }
+        // ONNX Runtime refuses two nodes of one name.
+        if !inner_node.name.is_empty() && !used.insert(inner_node.name.clone()) {
+            inner_node.touch();
+            inner_node.name = fresh(&inner_node.name, used);
+            used.insert(inner_node.name.clone());
         }
         nodes.push(inner_node);
     }
