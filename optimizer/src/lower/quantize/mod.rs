@@ -193,7 +193,10 @@ fn general_scales(draft: &mut Draft) {
 }
 
 fn computes_floats(draft: &Draft, op: &Op) -> bool {
-    op.outputs.iter().any(|&tensor| draft.tensors[tensor].dtype == TensorType::Float32)
+    // A CAST takes numbers as they stand: integers that stand for others have to be floats again before it.
+    let float = |tensor: &TensorId| draft.tensors[*tensor].dtype == TensorType::Float32;
+    let as_they_stand = op.op == BuiltinOp::CAST && op.inputs.iter().flatten().any(float);
+    as_they_stand || op.outputs.iter().any(|&tensor| draft.tensors[tensor].dtype == TensorType::Float32)
 }
 
 /// Operations without readers would otherwise ask for ranges.
