@@ -159,6 +159,11 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         | Op::EXP
         | Op::ABS
         | Op::L2_NORMALIZATION
+        | Op::GREATER
+        | Op::GREATER_EQUAL
+        | Op::LESS
+        | Op::LESS_EQUAL
+        | Op::EQUAL
         | Op::SPACE_TO_DEPTH => plain,
         _ => 1,
     }
