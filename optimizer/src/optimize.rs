@@ -168,8 +168,8 @@ impl<'a> Work<'a> {
                 to_opset_13(&mut model)?;
                 let calibration = self.calibrate(&model, *calibrator, clock)?;
                 clock.start("convert");
-                let options = QdqOptions { activations: element(rules), granularity: *granularity };
-                let quantized = quantize(&model.graph, &calibration.ranges, options)?;
+                let options = QdqOptions::new(element(rules), *granularity);
+                let quantized = quantize(&model.graph, &calibration.ranges, &options)?;
                 model.graph = quantized.graph;
                 notes = quantized.notes;
                 summary = Some(summarize(&calibration, *calibrator));

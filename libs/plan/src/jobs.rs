@@ -83,8 +83,8 @@ pub fn optimize_spec(
         target: artifact.target.clone(),
         passes: artifact.passes.clone(),
         max_accuracy_drop: plan.max_accuracy_drop,
-        max_size_bytes: None,
-        input_shapes: BTreeMap::new(),
+        max_size_bytes: plan.max_size_bytes,
+        input_shapes: plan.input_shapes.clone(),
     });
     Ok(job(identity, store, work))
 }

@@ -1,6 +1,36 @@
 //! Scales and zero points.
 
+use thiserror::Error;
+
 use crate::calibrate::Range;
+use crate::ir::Graph;
+
+/// A constant that no integer stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("constant {tensor} holds a value that is not a number or infinite: the model is broken, export it again")]
+pub struct WeightError {
+    /// Which one.
+    pub tensor: String,
+}
+
+/// Checks what operators compute with. Bounds, padding and masks may be infinite: only operators whose constants
+/// become integers are looked at.
+///
+/// # Errors
+/// [`WeightError`] with the first tensor that is not finite.
+pub fn check_weights(graph: &Graph) -> Result<(), WeightError> {
+    const COMPUTED_WITH: [&str; 10] =
+        ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization", "PRelu"];
+    for node in graph.nodes.iter().filter(|node| COMPUTED_WITH.contains(&node.op_type.as_str())) {
+        for name in &node.inputs {
+            let data = graph.constant(name).and_then(|tensor| tensor.as_f32());
+            if data.is_some_and(|data| data.iter().any(|value| !value.is_finite())) {
+                return Err(WeightError { tensor: name.clone() });
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The 8-bit type that activations are stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,17 +7,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgeyard_job::spec::Granularity;
 use thiserror::Error;
 
-use super::parameters::{Asymmetric, Element, quantize_weights};
+use super::parameters::{Asymmetric, Element, WeightError, check_weights, quantize_weights};
 use crate::calibrate::{Range, Ranges};
 use crate::ir::{Attribute, Graph, Node, Tensor, TensorData};
 
 /// How to quantise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QdqOptions {
     /// How activations are stored.
     pub activations: Element,
+    /// Zero points are all 0, with int8 activations: what TensorRT takes.
+    pub symmetric: bool,
     /// How many scales weights have.
     pub granularity: Granularity,
+    /// Operators that stay in floating point, by the first tensor they make.
+    pub keep_float: BTreeSet<String>,
+}
+
+impl QdqOptions {
+    /// Asymmetric, nothing kept in floating point.
+    pub fn new(activations: Element, granularity: Granularity) -> Self {
+        Self { activations, symmetric: false, granularity, keep_float: BTreeSet::new() }
+    }
 }
 
 /// A quantised graph and what to tell about it.
@@ -38,14 +49,21 @@ pub enum QdqError {
     /// DequantizeLinear for each channel came with opset 13.
     #[error("int8 needs opset 13 or later, the model has {0}: export it again with a later opset")]
     Opset(i64),
+    /// A weight is not a number.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// A block size that no runtime takes.
+    #[error("passes: blockSize {0} cannot be used: take a power of two from 16 to 256")]
+    BlockSize(u32),
 }
 
 /// Quantises the graph with the given ranges.
-pub fn quantize(graph: &Graph, ranges: &Ranges, options: QdqOptions) -> Result<Quantized, QdqError> {
+pub fn quantize(graph: &Graph, ranges: &Ranges, options: &QdqOptions) -> Result<Quantized, QdqError> {
     if graph.opset < 13 {
         return Err(QdqError::Opset(graph.opset));
     }
-    let (graph, ranges) = (graph.clone(), ranges.clone());
+    check_weights(graph)?;
+    let (graph, ranges, options) = (graph.clone(), ranges.clone(), options.clone());
     let mut pass = Pass { graph, ranges, options, notes: Vec::new(), stored: BTreeMap::new() };
     pass.absorb_activations();
     let integer = pass.integer_nodes();

@@ -2,7 +2,7 @@
 //! into the weights before it. With [`Shapes::Fixed`] every tensor gets a static shape, as lowerings need it.
 //! Outputs of the graph keep their names and values; nodes that need no change keep their bytes.
 
-mod fold;
+pub(crate) mod fold;
 mod fuse;
 mod upgrade;
 
