@@ -116,6 +116,26 @@ pub enum LowerError {
     Write(#[source] edgeyard_tflite::WriteError),
 }
 
+/// A graph lowered in floats, for looking at.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// What the file would hold.
+    pub model: edgeyard_tflite::Model,
+    /// The node of the graph that each operator comes from.
+    pub nodes: Vec<usize>,
+}
+
+/// Lowers a simplified graph of static shapes in floats, without making a file: a rehearsal.
+///
+/// # Errors
+/// As [`to_tflite`].
+pub fn outline(graph: &Graph) -> Result<Outline, LowerError> {
+    let (mut draft, _) = walk::walk(graph)?;
+    quantize::expand_clamps(&mut draft);
+    let (model, nodes) = emit::model(&draft);
+    Ok(Outline { model, nodes })
+}
+
 /// Lowers a simplified graph of static shapes.
 ///
 /// # Errors

@@ -6,5 +6,6 @@ mod round_trip;
 mod shapes;
 mod simplified;
 mod calibrated;
+mod patterns;
 mod quantized;
 mod command_line;
