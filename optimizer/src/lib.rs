@@ -13,6 +13,8 @@ pub mod quantize;
 pub mod lower;
 pub mod lint;
 pub mod evaluate;
+pub mod inspect;
+pub mod diff;
 pub mod optimize;
 pub mod error;
 pub mod job;
