@@ -63,9 +63,6 @@ pub enum OptimizeError {
     /// Nothing can be split.
     #[error(transparent)]
     Factorize(#[from] FactorizeError),
-    /// Operators cannot be ranked.
-    #[error(transparent)]
-    Sensitivity(#[from] SensitivityError),
     /// The vendor's compiler does not take the artefact.
     #[error(transparent)]
     Compiler(VelaError),
@@ -96,6 +93,17 @@ pub enum OptimizeError {
     /// A runtime is missing, or the model cannot be fed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+}
+
+impl From<SensitivityError> for OptimizeError {
+    /// Ranking fails for the reasons that quantising and calibrating fail for.
+    fn from(error: SensitivityError) -> Self {
+        match error {
+            SensitivityError::Quantize(error) => Self::Quantize(error),
+            SensitivityError::Upgrade(error) => Self::Upgrade(error),
+            SensitivityError::Run(error) => Self::Calibration(error),
+        }
+    }
 }
 
 impl OptimizeError {
@@ -133,19 +141,15 @@ impl OptimizeError {
             Self::Factorize(FactorizeError::Goal { .. }) => "IncompatiblePass",
             Self::Factorize(FactorizeError::Budget { .. }) => "ImpossibleConstraint",
             Self::Factorize(FactorizeError::Nothing { .. } | FactorizeError::Decomposition(_)) => "NotFactorizable",
-            Self::Sensitivity(SensitivityError::Cancelled) => "Cancelled",
-            Self::Sensitivity(SensitivityError::Quantize(_)) => "NotQuantizable",
             Self::Prune(PruneError::Observe(ObserveError::Dataset(_)))
-            | Self::Factorize(FactorizeError::Observe(ObserveError::Dataset(_)))
-            | Self::Sensitivity(SensitivityError::Dataset(_)) => "InvalidCalibrationData",
+            | Self::Factorize(FactorizeError::Observe(ObserveError::Dataset(_))) => "InvalidCalibrationData",
             Self::Prune(PruneError::Observe(ObserveError::Runtime(error)))
             | Self::Factorize(FactorizeError::Observe(ObserveError::Runtime(error)))
-            | Self::Sensitivity(SensitivityError::Runtime(error))
                 if is_missing(error) =>
             {
                 "RuntimeMissing"
             }
-            Self::Prune(_) | Self::Factorize(_) | Self::Sensitivity(_) => "InvalidModel",
+            Self::Prune(_) | Self::Factorize(_) => "InvalidModel",
             Self::Compiler(VelaError::Refused(_)) => "VerificationFailed",
             Self::Compiler(_) => "CompilerFailed",
             Self::Model(LoadError::NotOnnx(_)) => "NotOnnx",

@@ -47,13 +47,12 @@ impl Work<'_> {
         clock.start("rankSensitivity");
         let calibration = prepared.calibration.as_ref().ok_or(OptimizeError::CalibrationRequired)?;
         let (dataset, samples) = self.calibration.as_ref().ok_or(OptimizeError::CalibrationRequired)?;
-        let mut model = prepared.model.clone();
         // Ranks come from the graph in ONNX Runtime, for .tflite targets too: it is the same arithmetic.
-        crate::simplify::to_opset_13(&mut model)?;
         let options = qdq(rules, *granularity, &BTreeSet::new());
         let mut step = self.step("RankSensitivity", "finding the operators that lose most in integers");
         let limit = (*samples).min(RANKING_SAMPLES);
-        let ranks = rank_sensitivity(&self.runtime, &model, &calibration.ranges, &options, dataset, limit, &mut step)?;
+        let ranks =
+            rank_sensitivity(&self.runtime, &prepared.model, &calibration.ranges, &options, dataset, limit, &mut step)?;
         let most = ranks.len().min(*most as usize);
         let with = |count: usize, clock: &mut Clock| -> Result<(Made, Found), OptimizeError> {
             let keep: BTreeSet<String> = ranks[..count].iter().map(|rank| rank.output.clone()).collect();
