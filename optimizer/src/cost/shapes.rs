@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ir::{DataType, Dim, Graph, InferError, Tensor, infer};
+use crate::ir::{DataType, Dim, Graph, InferError, Node, Tensor, infer};
 use crate::simplify::fold;
 
 /// What every tensor looks like.
@@ -62,7 +62,11 @@ pub fn shaped(graph: &Graph, batch: usize) -> Result<Shaped, InferError> {
             continue;
         }
         // What inference does not know, the graph may have been told.
-        let outputs = infer(&aside, node)?;
+        let outputs = match stand_in(node) {
+            Some(alike) => infer(&aside, &alike)?,
+            None => infer(&aside, node)?,
+        }
+        .or_else(|| own(&aside, node));
         for (index, name) in node.outputs.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             let inferred = outputs.as_ref().and_then(|outputs| outputs.get(index).cloned());
             let noted = || {
@@ -82,4 +86,52 @@ pub fn shaped(graph: &Graph, batch: usize) -> Result<Shaped, InferError> {
         }
     }
     Ok(found)
+}
+
+/// Integer operators have the shapes of their float counterparts.
+fn stand_in(node: &Node) -> Option<Node> {
+    let (op_type, inputs) = match node.op_type.as_str() {
+        "MatMulInteger" => ("MatMul", [0, 1]),
+        "ConvInteger" => ("Conv", [0, 1]),
+        "QLinearMatMul" => ("MatMul", [0, 3]),
+        "QLinearConv" => ("Conv", [0, 3]),
+        _ => return None,
+    };
+    let mut alike = node.clone();
+    alike.touch();
+    op_type.clone_into(&mut alike.op_type);
+    alike.inputs = inputs.iter().filter_map(|at| node.input(*at).map(str::to_owned)).collect();
+    Some(alike)
+}
+
+/// Operators that inference leaves to the runtime.
+fn own(graph: &Graph, node: &Node) -> Option<Vec<(DataType, Vec<usize>)>> {
+    let x = graph.shape_of(node.input(0)?)?;
+    match node.op_type.as_str() {
+        "DynamicQuantizeLinear" => {
+            Some(vec![(DataType::U8, x.to_vec()), (DataType::F32, Vec::new()), (DataType::U8, Vec::new())])
+        }
+        "Resize" => {
+            let constant = |at: usize| node.input(at).and_then(|name| graph.constant(name)).filter(|t| !t.is_empty());
+            let sizes = match (constant(3), constant(2)) {
+                (Some(sizes), _) => {
+                    sizes.to_i64()?.into_iter().map(|size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>()?
+                }
+                (None, Some(scales)) => x
+                    .iter()
+                    .zip(scales.as_f32()?)
+                    .map(|(size, scale)| (*size as f32 * scale).floor() as usize)
+                    .collect(),
+                (None, None) => return None,
+            };
+            (sizes.len() == x.len() && !node.has("axes")).then_some(())?;
+            Some(vec![(graph.dtype_of(node.input(0)?)?, sizes)])
+        }
+        "MatMulNBits" => {
+            let (_, rows) = x.split_last()?;
+            let columns = usize::try_from(node.int("N", 0)).ok()?;
+            Some(vec![(graph.dtype_of(node.input(0)?)?, [rows, &[columns]].concat())])
+        }
+        _ => None,
+    }
 }

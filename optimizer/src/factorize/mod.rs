@@ -3,6 +3,13 @@
 //! that a budget for the whole model is met with the least error; `rewrite` puts the new layers in. With calibration
 //! data, errors are those of the layers' outputs, not of their weights, and the last factor is fitted to the data.
 
+mod choose;
+mod fit;
+mod linear;
+mod options;
+mod rewrite;
+mod site;
+
 use thiserror::Error;
 
 use crate::ir::{InferError, Model};
@@ -122,6 +129,5 @@ impl Settings {
 /// # Errors
 /// [`FactorizeError`].
 pub fn factorize(model: &mut Model, settings: &Settings, data: Option<&Data<'_>>) -> Result<Outcome, FactorizeError> {
-    let _ = (model, data);
-    Err(FactorizeError::Nothing { method: settings.method, why: String::new() })
+    rewrite::run(model, settings, data)
 }

@@ -5,6 +5,11 @@
 
 pub mod activations;
 mod elements;
+mod follow;
+mod labels;
+mod score;
+mod slice;
+mod structured;
 
 use thiserror::Error;
 
@@ -155,9 +160,6 @@ pub fn prune(model: &mut Model, settings: &Settings, data: Option<&Data<'_>>) ->
             }
         },
         Pattern::Structured if *multiple == 0 => Err(PruneError::Multiple),
-        Pattern::Structured => {
-            share()?;
-            Err(PruneError::Nothing { pattern: *pattern, why: "no channels are found yet".to_owned() })
-        }
+        Pattern::Structured => structured::structured(model, share()?, *multiple, data),
     }
 }
