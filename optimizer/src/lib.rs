@@ -11,7 +11,7 @@ pub mod prune;
 pub mod factorize;
 pub mod quantize;
 pub mod lower;
-pub mod target;
+pub mod lint;
 pub mod evaluate;
 pub mod inspect;
 pub mod diff;

@@ -67,7 +67,7 @@ pub fn optimize_spec(
             .cloned()
             .ok_or_else(|| Refusal::new(reason::RESULT_MISSING, format!("the digest of input {name} is not known")))
     };
-    let calibration = match plan.sample_count.filter(|_| artifact.needs_calibration()) {
+    let calibration = match plan.sample_count.filter(|_| artifact.reads_calibration()) {
         Some(sample_count) => Some(CalibrationData { digest: digest(CALIBRATION)?, sample_count }),
         None => None,
     };

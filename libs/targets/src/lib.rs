@@ -9,7 +9,7 @@ mod facts;
 mod lint;
 
 pub use lint::{Condition, Operators, Otherwise, Rule, Word, lint};
-pub use recipe::{BLOCK_SIZES, Numbers, Recipe, RecipeError, needs_calibration};
+pub use recipe::{BLOCK_SIZES, Numbers, Recipe, RecipeError, needs_calibration, reads_calibration};
 pub use target::{
     Compiler, Int4Form, Int4Rules, Int8Rules, Int16Rules, Integer, InterfaceType, RuntimeKind, Schemes, Support, Target,
 };

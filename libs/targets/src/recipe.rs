@@ -84,7 +84,7 @@ pub enum RecipeError {
     Passes(String),
 }
 
-/// Whether a recipe reads calibration data.
+/// Whether a recipe cannot do without calibration data.
 pub fn needs_calibration(passes: &[Pass]) -> bool {
     passes.iter().any(|pass| {
         matches!(
@@ -93,6 +93,12 @@ pub fn needs_calibration(passes: &[Pass]) -> bool {
                 | Pass::Prune { score: Score::Taylor, .. }
         )
     })
+}
+
+/// Whether a recipe makes something of calibration data where there is some: all that need it, and low rank, which is then
+/// fitted to the layers' outputs.
+pub fn reads_calibration(passes: &[Pass]) -> bool {
+    needs_calibration(passes) || passes.iter().any(|pass| matches!(pass, Pass::Factorize { .. }))
 }
 
 impl Target {

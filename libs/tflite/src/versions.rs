@@ -159,6 +159,11 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         | Op::EXP
         | Op::ABS
         | Op::L2_NORMALIZATION
+        | Op::GREATER
+        | Op::GREATER_EQUAL
+        | Op::LESS
+        | Op::LESS_EQUAL
+        | Op::EQUAL
         | Op::SPACE_TO_DEPTH => plain,
         _ => 1,
     }
@@ -169,6 +174,14 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
 pub(crate) fn runtime_version(op: BuiltinOp, version: i32) -> Option<(u32, u32, u32)> {
     use BuiltinOp as Op;
     Some(match (op, version) {
+        (Op::ADD, 3) | (Op::SUB, 5) | (Op::BATCH_MATMUL, 3) | (Op::PAD | Op::PADV2, 3) => (2, 4, 0),
+        (Op::TRANSPOSE, 5) | (Op::SLICE | Op::GATHER, 4) | (Op::MEAN, 3) => (2, 4, 0),
+        (Op::RELU6 | Op::REDUCE_MAX | Op::REDUCE_MIN, 3) | (Op::RESIZE_BILINEAR, 4) => (2, 5, 0),
+        (Op::MUL | Op::MAXIMUM | Op::MINIMUM, 4) | (Op::LEAKY_RELU, 2) => (2, 3, 0),
+        (Op::MAX_POOL_2D | Op::AVERAGE_POOL_2D | Op::TANH | Op::LOGISTIC | Op::CONCATENATION | Op::SOFTMAX, 3) => {
+            (2, 3, 0)
+        }
+        (Op::RESIZE_NEAREST_NEIGHBOR, 4) => (2, 4, 0),
         (Op::FULLY_CONNECTED, 12) => (2, 17, 0),
         (Op::FULLY_CONNECTED, 9) => (2, 3, 0),
         (Op::FULLY_CONNECTED, 6) => (2, 1, 0),

@@ -134,6 +134,7 @@ impl Run {
             evaluation: evaluation.map(|path| (path, metric)),
             input_shapes: input_shape.into_iter().collect::<BTreeMap<_, _>>(),
             max_accuracy_drop,
+            max_size_bytes: None,
         };
         let bar = Bar::default();
         let outcome = optimize(&request, &bar);

@@ -24,7 +24,8 @@ pub fn refused(findings: &[Finding]) -> Vec<&Finding> {
 /// Whether looking at the source can tell anything: a target that takes everything needs no rehearsal.
 pub fn has_say(target: &Target) -> bool {
     let graded = |rule: &edgeyard_targets::Rule| rule.severity == Severity::Refused && rule.operators.is_empty();
-    target.operators.otherwise != Otherwise::Taken || target.format == ModelFormat::Onnx && target.rules.iter().any(graded)
+    target.operators.otherwise != Otherwise::Taken
+        || target.format == ModelFormat::Onnx && target.rules.iter().any(graded)
 }
 
 /// What a target would say of a simplified source, in the numbers that it will be stored in. For `.tflite` targets the graph
@@ -77,18 +78,15 @@ pub fn lint_artifact(target: &Target, artifact: &[u8]) -> Result<Vec<Finding>, S
 
 fn unlowered(graph: &Graph, error: &LowerError) -> (Finding, Option<usize>) {
     let (subject, node) = match error {
-        LowerError::Op { op, node, .. } => {
-            (format!("{node} ({op})"), graph.nodes.iter().position(|other| other.label() == node && other.op_type == *op))
-        }
+        LowerError::Op { op, node, .. } => (
+            format!("{node} ({op})"),
+            graph.nodes.iter().position(|other| other.label() == node && other.op_type == *op),
+        ),
         LowerError::Input { name, .. } => (name.clone(), None),
         _ => ("the model".to_owned(), None),
     };
-    let finding = Finding {
-        severity: Severity::Refused,
-        rule: "lowering".to_owned(),
-        subject,
-        message: error.to_string(),
-    };
+    let finding =
+        Finding { severity: Severity::Refused, rule: "lowering".to_owned(), subject, message: error.to_string() };
     (finding, node)
 }
 

@@ -30,7 +30,11 @@ pub fn view(graph: &Graph) -> View {
             version: 0,
             inputs,
             outputs,
-            attributes: node.attributes.iter().filter_map(|(name, value)| Some((name.clone(), attribute(value)?))).collect(),
+            attributes: node
+                .attributes
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), attribute(value)?)))
+                .collect(),
         });
     }
     let outputs = graph.outputs.iter().map(|value| tensors.of(&value.name)).collect();

@@ -32,7 +32,11 @@ pub fn view(model: &Model, labels: Option<&[String]>) -> View {
         let own = own.map_or_else(|| format!("operator {at}"), str::to_owned);
         Operator {
             label: labels.and_then(|labels| labels.get(at).cloned()).unwrap_or(own),
-            kind: operator.code.custom.as_ref().map_or_else(|| operator.code.builtin.to_string(), |_| "CUSTOM".to_owned()),
+            kind: operator
+                .code
+                .custom
+                .as_ref()
+                .map_or_else(|| operator.code.builtin.to_string(), |_| "CUSTOM".to_owned()),
             version: i64::from(operator.code.version),
             inputs: operator.inputs.iter().map(|index| usize::try_from(*index).ok()).collect(),
             outputs: index(&operator.outputs),

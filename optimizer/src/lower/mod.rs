@@ -19,6 +19,7 @@ use edgeyard_job::spec::Granularity;
 
 use crate::ir::Graph;
 use crate::quantize::WeightError;
+use crate::simplify::{Allowed, fuse_patterns};
 
 /// How a lowered model stores numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,9 @@ pub fn to_tflite_with(
     ranges: Option<&Ranges>,
     choices: &Choices,
 ) -> Result<Lowered, LowerError> {
+    let mut fused = graph.clone();
+    fuse_patterns(&mut fused, Allowed::All);
+    let graph = &fused;
     let (mut draft, mut notes) = walk::walk(graph)?;
     match mode {
         Mode::Float32 => quantize::expand_clamps(&mut draft),

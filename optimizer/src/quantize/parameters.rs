@@ -76,6 +76,17 @@ impl Asymmetric {
         Self { scale: scale as f32, zero_point, element }
     }
 
+    /// Parameters that cover a range with zero in the middle: the zero point is 0, or 128 for unsigned integers.
+    pub fn symmetric(range: Range, element: Element) -> Self {
+        let peak = range.max.max(-range.min);
+        let zero_point = match element {
+            Element::UInt8 => 128,
+            Element::Int8 => 0,
+        };
+        let scale = if peak > f32::MIN_POSITIVE * 256.0 { peak / 127.0 } else { 1.0 };
+        Self { scale, zero_point, element }
+    }
+
     /// The real values of the smallest and the largest stored one.
     pub fn range(&self) -> Range {
         let (low, high) = self.element.limits();
@@ -123,6 +134,17 @@ mod tests {
                 assert!(range.min <= min.min(0.0) + slack && range.max >= max.max(0.0) - slack, "{parameters:?}");
             }
         }
+    }
+
+    #[test]
+    fn symmetric_parameters_have_zero_in_the_middle() {
+        for (min, max) in [(-1.0, 3.0), (0.0, 6.0), (-4.0, -1.0), (0.0, 0.0)] {
+            let parameters = Asymmetric::symmetric(Range { min, max }, Element::Int8);
+            assert_eq!(parameters.zero_point, 0);
+            let range = parameters.range();
+            assert!(range.min <= min && range.max >= max * 0.999_999, "{parameters:?}");
+        }
+        assert_eq!(Asymmetric::symmetric(Range { min: -1.0, max: 1.0 }, Element::UInt8).zero_point, 128);
     }
 
     #[test]

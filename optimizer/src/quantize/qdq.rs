@@ -55,6 +55,9 @@ pub enum QdqError {
     /// A block size that no runtime takes.
     #[error("passes: blockSize {0} cannot be used: take a power of two from 16 to 256")]
     BlockSize(u32),
+    /// DequantizeLinear takes 4-bit integers from opset 21 on.
+    #[error("4-bit weights as DequantizeLinear need opset 21, the model has {0}: export it again with a later opset")]
+    Int4Opset(i64),
 }
 
 /// Quantises the graph with the given ranges.
@@ -76,6 +79,16 @@ pub fn quantize(graph: &Graph, ranges: &Ranges, options: &QdqOptions) -> Result<
     let Pass { mut graph, notes, .. } = pass;
     crate::simplify::remove_dead(&mut graph);
     Ok(Quantized { graph, notes })
+}
+
+/// The operators that would become integers and may be kept in floating point instead: the first tensor each makes,
+/// and its name.
+pub(super) fn candidates(graph: &Graph, ranges: &Ranges, options: &QdqOptions) -> Vec<(String, String)> {
+    let (graph, ranges, options) = (graph.clone(), ranges.clone(), options.clone());
+    let pass = Pass { graph, ranges, options, notes: Vec::new(), stored: BTreeMap::new() };
+    let costs = |node: &&Node| kind(node).is_some_and(|kind| kind != Kind::Move) && pass.is_integer(node);
+    let nodes = pass.graph.nodes.iter().filter(costs);
+    nodes.map(|node| (node.output().to_owned(), node.label().to_owned())).collect()
 }
 
 /// What an operator does with stored integers.
@@ -138,7 +151,7 @@ impl Pass {
         if low > 0.0 || high < 0.0 {
             return None;
         }
-        let covered = Asymmetric::cover(range, self.options.activations).range();
+        let covered = self.cover(range).range();
         let slack = (covered.max - covered.min) / 255.0 * 0.01;
         // A ReLU whose inputs are all positive clamps nothing that was seen, so saturation at 0 is still right.
         if covered.min < low - slack || covered.max > high + slack {
@@ -155,6 +168,13 @@ impl Pass {
     fn saturates(&self, index: usize) -> bool {
         let node = &self.graph.nodes[index];
         matches!(kind(node), Some(Kind::Product | Kind::Compute)) && node.outputs.len() == 1 && self.is_integer(node)
+    }
+
+    fn cover(&self, range: Range) -> Asymmetric {
+        match self.options.symmetric {
+            true => Asymmetric::symmetric(range, self.options.activations),
+            false => Asymmetric::cover(range, self.options.activations),
+        }
     }
 
     fn integer_nodes(&self) -> BTreeSet<usize> {
@@ -180,6 +200,9 @@ impl Pass {
 
     fn is_integer(&self, node: &Node) -> bool {
         let Some(kind) = kind(node) else { return false };
+        if self.options.keep_float.contains(node.output()) {
+            return false;
+        }
         let ranged = |name: &str| self.ranges.contains_key(name);
         let output_known = node.outputs.len() == 1 && ranged(node.output());
         let activation = |index: usize| node.input(index).is_some_and(ranged);
@@ -213,7 +236,7 @@ impl Pass {
                 let Some(range) = self.ranges.get(name) else { continue };
                 let moved = kind(node) == Some(Kind::Move) && *name == node.outputs[0];
                 let shared = moved.then(|| node.input(0).and_then(|input| parameters.get(input)).copied()).flatten();
-                let own = || Asymmetric::cover(*range, self.options.activations);
+                let own = || self.cover(*range);
                 match shared {
                     Some(shared) => drop(parameters.insert(name.clone(), shared)),
                     None => drop(parameters.entry(name.clone()).or_insert_with(own)),
@@ -377,7 +400,7 @@ impl Pass {
             _ => {
                 // The other operand of an Add or Mul: stored as activations are.
                 let (min, max) = data.iter().fold((0f32, 0f32), |(low, high), v| (low.min(*v), high.max(*v)));
-                let own = Asymmetric::cover(Range { min, max }, self.options.activations);
+                let own = self.cover(Range { min, max });
                 let (low, high) = own.element.limits();
                 let store = |value: &f32| ((value / own.scale).round() as i32 + own.zero_point).clamp(low, high);
                 let (values, zero) = match own.element {

@@ -73,7 +73,12 @@ pub struct PlannedArtifact {
 }
 
 impl PlannedArtifact {
-    /// Whether making it reads calibration data.
+    /// Whether making it makes something of calibration data, if there is some.
+    pub fn reads_calibration(&self) -> bool {
+        edgeyard_targets::reads_calibration(&self.passes)
+    }
+
+    /// Whether it cannot be made without calibration data.
     pub fn needs_calibration(&self) -> bool {
         edgeyard_targets::needs_calibration(&self.passes)
     }

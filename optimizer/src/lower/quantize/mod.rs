@@ -193,7 +193,19 @@ fn general_scales(draft: &mut Draft) {
 }
 
 fn computes_floats(draft: &Draft, op: &Op) -> bool {
-    op.outputs.iter().any(|&tensor| draft.tensors[tensor].dtype == TensorType::Float32)
+    // A CAST takes numbers as they stand: integers that stand for others have to be floats again before it. Kernels that
+    // compare integers abort on scales of 1 and above, which constants of zero have.
+    let float = |tensor: &TensorId| draft.tensors[*tensor].dtype == TensorType::Float32;
+    let as_they_stand = matches!(
+        op.op,
+        BuiltinOp::CAST
+            | BuiltinOp::GREATER
+            | BuiltinOp::GREATER_EQUAL
+            | BuiltinOp::LESS
+            | BuiltinOp::LESS_EQUAL
+            | BuiltinOp::EQUAL
+    ) && op.inputs.iter().flatten().any(float);
+    as_they_stand || op.outputs.iter().any(|&tensor| draft.tensors[tensor].dtype == TensorType::Float32)
 }
 
 /// Operations without readers would otherwise ask for ranges.
