@@ -47,6 +47,9 @@ pub struct Run {
     /// Exit with code 3 when accuracy falls by more than this share, such as 0.005.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     max_accuracy_drop: Option<f64>,
+    /// Exit with code 3 when the artefact is larger, such as 200000, 200k or 196Ki.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    max_size: Option<u64>,
     /// The shape of an input whose dimensions are free, batch included.
     #[arg(long, value_name = "NAME=1,3,224,224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
@@ -104,6 +107,7 @@ impl Run {
             evaluation,
             metric,
             max_accuracy_drop,
+            max_size,
             input_shape,
             out,
             format,
@@ -134,7 +138,7 @@ impl Run {
             evaluation: evaluation.map(|path| (path, metric)),
             input_shapes: input_shape.into_iter().collect::<BTreeMap<_, _>>(),
             max_accuracy_drop,
-            max_size_bytes: None,
+            max_size_bytes: max_size,
         };
         let bar = Bar::default();
         let outcome = optimize(&request, &bar);
@@ -174,6 +178,21 @@ impl Run {
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("a share is between 0 and 1".to_owned()) }
+}
+
+/// A number of bytes, in Kubernetes' units.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor: u64 = match &text[digits.len()..] {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        unit => return Err(format!("`{unit}` is no unit of size; there are k, M, Ki and Mi")),
+    };
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|size| *size > 0);
+    size.ok_or_else(|| "write a number of bytes above 0, such as 200000, 200k or 196Ki".to_owned())
 }
 
 /// Reads `NAME=SIZE,SIZE,…`.
