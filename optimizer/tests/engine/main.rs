@@ -7,4 +7,6 @@ mod shapes;
 mod simplified;
 mod calibrated;
 mod quantized;
+mod compressed;
+mod integers;
 mod command_line;
