@@ -283,12 +283,18 @@ impl Pass {
                     node.inputs[position] = replacement;
                 }
             } else {
-                for input in &mut node.inputs {
-                    // Readers in floating point see the same numbers as integer ones.
-                    if let Some(name) = dequantized.get(input) {
-                        node.raw = None;
-                        input.clone_from(name);
+                let kept = self.options.keep_float.contains(node.output());
+                for position in 0..node.inputs.len() {
+                    let Some(name) = dequantized.get(&node.inputs[position]).cloned() else { continue };
+                    if kept && self.graph.inputs.iter().any(|input| input.name == node.inputs[position]) {
+                        continue;
                     }
+                    // Readers in floating point see the same numbers as integer ones.
+                    node.raw = None;
+                    node.inputs[position] = match kept && position == 0 {
+                        true => self.shielded(&mut out, &node, &name).unwrap_or(name),
+                        false => name,
+                    };
                 }
             }
             let output = node.output().to_owned();
@@ -309,6 +315,38 @@ impl Pass {
             }
         }
         self.graph.nodes = out;
+    }
+
+    /// Dequantises once more, with a scale for each channel, all of them the same. ONNX Runtime would take an operator
+    /// between a DequantizeLinear of one scale and a QuantizeLinear for one that forgot to quantise its weights, and do
+    /// so, with one scale for all of them.
+    fn shielded(&mut self, out: &mut Vec<Node>, node: &Node, dequantized: &str) -> Option<String> {
+        let weights = node.input(1).and_then(|name| self.graph.constant(name))?;
+        let channels = match node.op_type.as_str() {
+            _ if self.options.symmetric => return None,
+            "Conv" => weights.dims.get(1)? * usize::try_from(node.int("group", 1)).ok()?,
+            "ConvTranspose" => *weights.dims.first()?,
+            "Gemm" => *weights.dims.get(usize::from(node.int("transB", 0) != 0))?,
+            _ => return None,
+        };
+        let source = out.iter().rev().find(|node| node.output() == dequantized)?;
+        let [quantized, scale, zero] = [0, 1, 2].map(|at| source.input(at).unwrap_or_default().to_owned());
+        let scale = self.graph.constant(&scale)?.as_f32()?.first().copied()?;
+        let zero = match &self.graph.constant(&zero)?.data {
+            TensorData::U8(zero) => TensorData::U8(vec![*zero.first()?; channels]),
+            TensorData::I8(zero) => TensorData::I8(vec![*zero.first()?; channels]),
+            _ => return None,
+        };
+        let stem = format!("{}_channels", node.output());
+        let scales = self.graph.fresh(&format!("{stem}_scale"));
+        self.graph.initializers.insert(scales.clone(), Tensor::f32(&[channels], vec![scale; channels]));
+        let zeros = self.graph.fresh(&format!("{stem}_zero_point"));
+        self.graph.initializers.insert(zeros.clone(), Tensor { dims: vec![channels], data: zero });
+        let shielded = self.reserve(&stem);
+        let inputs = [quantized.as_str(), &scales, &zeros];
+        let widen = Node::new("DequantizeLinear", &format!("{stem}_dequantize"), &inputs, &[&shielded]);
+        out.push(widen.with("axis", Attribute::Int(1)));
+        Some(shielded)
     }
 
     /// Quantises and dequantises tensor `name`; gives the dequantised one.

@@ -8,4 +8,6 @@ mod simplified;
 mod calibrated;
 mod patterns;
 mod quantized;
+mod compressed;
+mod integers;
 mod command_line;

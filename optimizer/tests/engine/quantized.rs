@@ -46,7 +46,7 @@ fn quality(builder: &Builder, model: &Model, input: &[usize]) -> f64 {
 }
 
 /// What ONNX Runtime's optimiser makes of a model.
-fn fused(model: &Model) -> Vec<String> {
+pub fn fused(model: &Model) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("optimized.onnx");
     OnnxRuntime::load().unwrap().optimized(&model.to_bytes(), &path).unwrap();
