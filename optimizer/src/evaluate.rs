@@ -8,6 +8,7 @@ use std::sync::mpsc::sync_channel;
 
 use edgeyard_job::report::{Accuracy, Agreement};
 use edgeyard_job::spec::AccuracyMetric;
+use edgeyard_measure::compare::mcnemar;
 use thiserror::Error;
 
 use crate::dataset::{Dataset, DatasetError};
@@ -88,6 +89,15 @@ pub struct Comparison {
     pub artifact: Option<Accuracy>,
     /// How far outputs are apart.
     pub agreement: Agreement,
+    /// Probability of a difference in right answers as large as this one if both were equally good: McNemar, exact.
+    pub mcnemar_p: Option<f64>,
+}
+
+impl Comparison {
+    /// How far the artefact's score is below the source's.
+    pub fn drop(&self) -> Option<f64> {
+        Some(self.source.as_ref()?.value - self.artifact.as_ref()?.value)
+    }
 }
 
 /// Runs both models on all samples. `step` hears (done, total) and says whether to go on.
@@ -181,6 +191,7 @@ pub fn compare(
             max_abs_difference: sum.max_difference,
             same_top1: if sum.samples == 0 { 0.0 } else { sum.same_top1 as f64 / sum.samples as f64 },
         },
+        mcnemar_p: labels.map(|_| mcnemar(sum.only_source, sum.only_artifact)),
     })
 }
 
@@ -211,6 +222,9 @@ struct Tally {
     samples: u64,
     source_correct: u64,
     artifact_correct: u64,
+    /// Samples that one of them alone got right.
+    only_source: u64,
+    only_artifact: u64,
     same_top1: u64,
     signal: f64,
     noise: f64,
@@ -219,7 +233,19 @@ struct Tally {
 
 impl Tally {
     fn and(mut self, other: &Self) -> Self {
-        let Self { samples, source_correct, artifact_correct, same_top1, signal, noise, max_difference } = other;
+        let Self {
+            samples,
+            source_correct,
+            artifact_correct,
+            only_source,
+            only_artifact,
+            same_top1,
+            signal,
+            noise,
+            max_difference,
+        } = other;
+        self.only_source += only_source;
+        self.only_artifact += only_artifact;
         self.samples += samples;
         self.source_correct += source_correct;
         self.artifact_correct += artifact_correct;
@@ -261,8 +287,11 @@ fn tally(
             let class = class.ok_or(EvaluationError::Label { sample, label, classes: expected.scores })?;
             let within = metric.among_best().ok_or(EvaluationError::Metric(metric))?;
             let right = |row: &Row| u64::from(rank(row.scores(), class).is_some_and(|rank| rank < within));
-            tally.source_correct += right(expected);
-            tally.artifact_correct += right(got);
+            let (by_source, by_artifact) = (right(expected), right(got));
+            tally.source_correct += by_source;
+            tally.artifact_correct += by_artifact;
+            tally.only_source += u64::from(by_source > by_artifact);
+            tally.only_artifact += u64::from(by_artifact > by_source);
         }
     }
     Ok(tally)
@@ -287,7 +316,7 @@ fn rank(scores: &[f32], class: usize) -> Option<usize> {
 }
 
 /// Values between 0 and 1 from a counter, the same on every machine.
-fn synthetic(from: usize, len: usize) -> Vec<f32> {
+pub(crate) fn synthetic(from: usize, len: usize) -> Vec<f32> {
     (from..from + len)
         .map(|at| {
             // The finaliser of SplitMix64.

@@ -26,6 +26,8 @@ const GENERATED: &[Generated] = &[
     Generated { binary: "edgeyard-crds", file: "charts/edgeyard/files/crds.yaml" },
     Generated { binary: "edgeyard-job-schema", file: "schemas/job.schema.json" },
     Generated { binary: "edgeyard-report-schema", file: "schemas/report.schema.json" },
+    Generated { binary: "edgeyard-inspection-schema", file: "schemas/inspection.schema.json" },
+    Generated { binary: "edgeyard-difference-schema", file: "schemas/difference.schema.json" },
     Generated { binary: "edgeyard-record-schema", file: "schemas/record.schema.json" },
 ];
 

@@ -24,6 +24,7 @@ pub fn variables() -> Result<Vec<(&'static str, OsString)>> {
         ("EDGEYARD_FIRMWARE_DIR", firmware_dir()?.into()),
         ("EDGEYARD_PYTHON", setup::oracles::python(&root, &cache)?.into()),
         ("EDGEYARD_MNIST_DIR", setup::data::mnist(&cache).into()),
+        ("EDGEYARD_CORPUS_DIR", setup::corpus::models(&root, &cache)?.into()),
         ("EDGEYARD_CACHE", cache.into()),
         ("ORT_DISABLE_TELEMETRY", "1".into()),
         ("PATH", env::join_paths(path)?),

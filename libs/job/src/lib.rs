@@ -3,6 +3,7 @@
 //! with. Plain data and checks; no IO.
 
 pub mod exit;
+pub mod inspection;
 pub mod progress;
 pub mod report;
 pub mod spec;

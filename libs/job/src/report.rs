@@ -111,6 +111,9 @@ pub struct Optimized {
     pub notes: Vec<String>,
     /// Wall-clock seconds of each step.
     pub seconds: BTreeMap<String, f64>,
+    /// Largest resident memory of the process while each step ran; empty where the system does not tell.
+    #[serde(default)]
+    pub step_peak_bytes: BTreeMap<String, u64>,
     /// Largest resident memory of the process.
     pub peak_memory_bytes: Option<u64>,
     /// What is unknown, and why: metric to reason.

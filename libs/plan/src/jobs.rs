@@ -67,7 +67,7 @@ pub fn optimize_spec(
             .cloned()
             .ok_or_else(|| Refusal::new(reason::RESULT_MISSING, format!("the digest of input {name} is not known")))
     };
-    let calibration = match plan.sample_count.filter(|_| artifact.needs_calibration()) {
+    let calibration = match plan.sample_count.filter(|_| artifact.reads_calibration()) {
         Some(sample_count) => Some(CalibrationData { digest: digest(CALIBRATION)?, sample_count }),
         None => None,
     };
@@ -83,8 +83,8 @@ pub fn optimize_spec(
         target: artifact.target.clone(),
         passes: artifact.passes.clone(),
         max_accuracy_drop: plan.max_accuracy_drop,
-        max_size_bytes: None,
-        input_shapes: BTreeMap::new(),
+        max_size_bytes: plan.max_size_bytes,
+        input_shapes: plan.input_shapes.clone(),
     });
     Ok(job(identity, store, work))
 }

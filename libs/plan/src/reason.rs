@@ -36,6 +36,10 @@ reasons! {
     NO_ARTIFACT_VERIFIED = "NoArtifactVerified";
     /// An artefact's accuracy fell further than `constraints.maxAccuracyDrop`.
     ACCURACY_DROP_TOO_LARGE = "AccuracyDropTooLarge";
+    /// An artefact is larger than `constraints.maxSize`.
+    ARTIFACT_TOO_LARGE = "ArtifactTooLarge";
+    /// A target's own rules do not take the model; the report's findings say which operator and what to do.
+    TARGET_REFUSES = "TargetRefuses";
     /// `activeDeadlineSeconds` is over.
     DEADLINE_EXCEEDED = "DeadlineExceeded";
     /// `spec.suspend` is true.

@@ -16,6 +16,11 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
     let dtype = |at: usize| tensor(&operator.inputs, at).map(|tensor| tensor.dtype);
     let rank = |at: usize| tensor(&operator.inputs, at).map_or(0, |tensor| tensor.shape.len());
     let int8 = dtype(0) == Some(TensorType::Int8);
+    let int16 = dtype(0) == Some(TensorType::Int16);
+    let hybrid = dtype(0) == Some(TensorType::Float32) && dtype(1) == Some(TensorType::Int8);
+    let scales = |list: &[i32], at: usize| {
+        tensor(list, at).and_then(|tensor| Some(tensor.quantization.as_ref()?.scale.len())).unwrap_or(0)
+    };
     let scale = |list: &[i32], at: usize| {
         tensor(list, at).and_then(|tensor| tensor.quantization.as_ref()?.scale.first().copied()).map_or(0.0, f64::from)
     };
@@ -25,6 +30,43 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         shape(0) != shape(1) && rank(0).max(rank(1)) > 4
     };
     match operator.code.builtin {
+        Op::ADD | Op::PACK if int16 => 3,
+        Op::SUB if int16 => 5,
+        Op::MUL | Op::MAXIMUM | Op::MINIMUM | Op::SLICE | Op::GATHER if int16 => 4,
+        Op::RESIZE_BILINEAR | Op::RESIZE_NEAREST_NEIGHBOR if int16 => 4,
+        Op::TRANSPOSE if int16 => 5,
+        Op::LEAKY_RELU if int16 => 2,
+        Op::MAX_POOL_2D
+        | Op::AVERAGE_POOL_2D
+        | Op::TANH
+        | Op::LOGISTIC
+        | Op::BATCH_MATMUL
+        | Op::PAD
+        | Op::PADV2
+        | Op::CONCATENATION
+        | Op::SOFTMAX
+        | Op::MEAN
+        | Op::MIRROR_PAD
+        | Op::REDUCE_MAX
+        | Op::REDUCE_MIN
+        | Op::RELU
+        | Op::RELU6
+        | Op::RSQRT
+        | Op::ABS
+            if int16 =>
+        {
+            3
+        }
+        Op::QUANTIZE if tensor(&operator.outputs, 0).is_some_and(|tensor| tensor.dtype == TensorType::Int16) => 2,
+        Op::CONV_2D if hybrid && scales(&operator.inputs, 1) <= 1 => 2,
+        Op::DEPTHWISE_CONV_2D if hybrid && scales(&operator.inputs, 1) <= 1 => 4,
+        Op::FULLY_CONNECTED if hybrid && scales(&operator.inputs, 1) > 1 => 12,
+        Op::FULLY_CONNECTED
+            if hybrid
+                && matches!(&operator.options, Options::FullyConnected(options) if options.asymmetric_quantize_inputs) =>
+        {
+            9
+        }
         Op::CONV_2D => {
             let channels =
                 |at| tensor(&operator.inputs, at).and_then(|tensor| tensor.shape.get(3)).copied().unwrap_or(0);
@@ -117,6 +159,11 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         | Op::EXP
         | Op::ABS
         | Op::L2_NORMALIZATION
+        | Op::GREATER
+        | Op::GREATER_EQUAL
+        | Op::LESS
+        | Op::LESS_EQUAL
+        | Op::EQUAL
         | Op::SPACE_TO_DEPTH => plain,
         _ => 1,
     }
@@ -127,6 +174,16 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
 pub(crate) fn runtime_version(op: BuiltinOp, version: i32) -> Option<(u32, u32, u32)> {
     use BuiltinOp as Op;
     Some(match (op, version) {
+        (Op::ADD, 3) | (Op::SUB, 5) | (Op::BATCH_MATMUL, 3) | (Op::PAD | Op::PADV2, 3) => (2, 4, 0),
+        (Op::TRANSPOSE, 5) | (Op::SLICE | Op::GATHER, 4) | (Op::MEAN, 3) => (2, 4, 0),
+        (Op::RELU6 | Op::REDUCE_MAX | Op::REDUCE_MIN, 3) | (Op::RESIZE_BILINEAR, 4) => (2, 5, 0),
+        (Op::MUL | Op::MAXIMUM | Op::MINIMUM, 4) | (Op::LEAKY_RELU, 2) => (2, 3, 0),
+        (Op::MAX_POOL_2D | Op::AVERAGE_POOL_2D | Op::TANH | Op::LOGISTIC | Op::CONCATENATION | Op::SOFTMAX, 3) => {
+            (2, 3, 0)
+        }
+        (Op::RESIZE_NEAREST_NEIGHBOR, 4) => (2, 4, 0),
+        (Op::FULLY_CONNECTED, 12) => (2, 17, 0),
+        (Op::FULLY_CONNECTED, 9) => (2, 3, 0),
         (Op::FULLY_CONNECTED, 6) => (2, 1, 0),
         (Op::FULLY_CONNECTED, 5) => (2, 0, 0),
         (Op::BATCH_MATMUL, _) => (2, 3, 0),

@@ -1,8 +1,10 @@
 //! Finds the range of every activation by running the model on calibration samples in ONNX Runtime, one batch at a
-//! time. What is kept of a tensor is two numbers (MinMax) or one histogram (Percentile): memory does not grow with the
-//! number of samples.
+//! time. What is kept of a tensor is a few numbers (MinMax, MovingAverage) or one histogram, from which `search` takes
+//! the range in the end: memory does not grow with the number of samples.
 
+pub(crate) mod feed;
 mod histogram;
+mod search;
 
 use std::collections::BTreeMap;
 
@@ -10,15 +12,24 @@ use edgeyard_job::spec::Calibrator;
 use thiserror::Error;
 
 use crate::dataset::{Dataset, DatasetError};
-use crate::ir::{DataType, Graph, Model, Value};
+use crate::ir::{DataType, Dim, Graph, Model, Value};
 use crate::runtime::{OnnxRuntime, RuntimeError, threads};
 
+use feed::feed;
 pub use histogram::{Histogram, PERCENTILE};
+pub use search::{least_divergence, least_error};
 
 pub use crate::lower::{Range, Ranges};
 
-/// Samples for each run of a model with a free batch: activations of all of them are in memory at once.
+/// Samples for each run of a model with a free batch, at most.
 const BATCH: usize = 8;
+/// Activations of a whole batch are in memory at once; that many floats at most.
+const BATCH_FLOATS: usize = 1 << 24;
+/// Weight of a new sample in a moving average, once there are many (as in ONNX Runtime and PyTorch); the first samples
+/// weigh more, so that a few samples give their mean.
+const MOVING_AVERAGE: f64 = 0.01;
+/// A histogram takes that many values of a tensor and sample at most, evenly spread; the extremes are exact.
+const COUNTED: usize = 1 << 13;
 
 /// Why calibration fails.
 #[derive(Debug, Error)]
@@ -64,45 +75,50 @@ pub fn calibrate(
     step: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Calibration, CalibrationError> {
     let mut session = runtime.session(&with_all_outputs(model).to_bytes(), threads())?;
-    dataset.check_shape(session.input_shape())?;
     let input = model.graph.inputs.first().map_or(String::new(), |input| input.name.clone());
-    let fixed = session.input_shape().first().copied().unwrap_or(-1);
-    let batch = usize::try_from(fixed).map_or(BATCH, |fixed| fixed.max(1));
-    let total = limit.clamp(1, dataset.len());
     let mut observers: BTreeMap<String, Observer> = BTreeMap::new();
-    let mut seen = 0;
-    dataset.for_each_batch(total, batch, |first, mut values, count| -> Result<bool, CalibrationError> {
-        if !step(first as u64, total as u64) {
-            return Err(CalibrationError::Cancelled);
-        }
-        let size = values.len() / count;
-        // A fixed batch larger than what is left sees the last sample more than once; ranges do not mind.
-        let rows = if fixed > 0 { batch } else { count };
-        for _ in count..rows {
-            values.extend_from_within((count - 1) * size..count * size);
-        }
-        let shape = [&[rows], dataset.sample_shape()].concat();
+    let samples = feed(&mut session, dataset, limit, free_batch(&model.graph), step, |session, batch| {
         let mut broken = None;
-        let mut see = |name: &str, values: &[f32]| {
+        let mut see = |name: &str, values: &[f32], rows: usize| {
             let observer = match observers.get_mut(name) {
                 Some(observer) => observer,
                 None => observers.entry(name.to_owned()).or_insert_with(|| Observer::new(calibrator)),
             };
-            if !observer.see(values) && broken.is_none() {
-                broken = Some(name.to_owned());
+            // A fixed batch larger than what is left holds the last sample more than once: it counts once.
+            let row = values.len() / rows;
+            for sample in values.chunks_exact(row.max(1)).take(batch.count.min(rows)) {
+                if !observer.see(sample) && broken.is_none() {
+                    broken = Some(name.to_owned());
+                }
             }
         };
-        see(&input, &values);
-        session.observe(&values, &shape, |output, _| see(output.name, output.values))?;
-        if let Some(tensor) = broken {
-            return Err(CalibrationError::NotFinite { tensor, sample: first });
+        see(&input, batch.values, batch.shape[0]);
+        session.observe(batch.values, batch.shape, |output, dims| {
+            // What has no batch axis belongs to all samples at once.
+            let rows = if dims.first() == Some(&batch.shape[0]) { dims[0].max(1) } else { 1 };
+            see(output.name, output.values, rows);
+        })?;
+        match broken {
+            Some(tensor) => Err(CalibrationError::NotFinite { tensor, sample: batch.first }),
+            None => Ok(()),
         }
-        seen += count;
-        Ok(true)
     })?;
-    step(total as u64, total as u64);
     let ranges = observers.into_iter().filter_map(|(name, observer)| Some((name, observer.range()?))).collect();
-    Ok(Calibration { ranges, samples: seen })
+    Ok(Calibration { ranges, samples })
+}
+
+/// How many samples a model with a free batch is fed at once, so that memory stays bounded.
+pub(crate) fn free_batch(graph: &Graph) -> usize {
+    let outputs = graph.nodes.iter().flat_map(|node| &node.outputs);
+    let floats: usize = outputs
+        .filter_map(|name| graph.values.get(name))
+        .map(|value| {
+            // The batch itself is not known; what else is not known counts as one.
+            let size = |dim: &Dim| if let Dim::Static(size) = dim { *size } else { 1 };
+            value.shape.iter().map(size).product::<usize>()
+        })
+        .sum();
+    (BATCH_FLOATS / floats.max(1)).clamp(1, BATCH)
 }
 
 /// The model with every tensor as an output.
@@ -124,20 +140,22 @@ fn with_all_outputs(model: &Model) -> Model {
 #[derive(Debug, Clone)]
 enum Observer {
     MinMax(Option<Range>),
-    Percentile(Histogram),
+    Average { low: f64, high: f64, samples: i32 },
+    Histogram(Calibrator, Histogram),
 }
 
 impl Observer {
     fn new(calibrator: Calibrator) -> Self {
         match calibrator {
-            Calibrator::MinMax | Calibrator::MovingAverage => Self::MinMax(None),
+            Calibrator::MinMax => Self::MinMax(None),
+            Calibrator::MovingAverage => Self::Average { low: 0.0, high: 0.0, samples: 0 },
             Calibrator::Percentile | Calibrator::Entropy | Calibrator::MeanSquaredError => {
-                Self::Percentile(Histogram::default())
+                Self::Histogram(calibrator, Histogram::default())
             }
         }
     }
 
-    /// False when a value is not finite.
+    /// Takes one sample's values. False when one is not finite.
     fn see(&mut self, values: &[f32]) -> bool {
         let Some(seen) = range(values) else { return values.is_empty() };
         match self {
@@ -145,7 +163,12 @@ impl Observer {
                 let old = range.unwrap_or(seen);
                 *range = Some(Range { min: old.min.min(seen.min), max: old.max.max(seen.max) });
             }
-            Self::Percentile(histogram) => histogram.add(values, seen),
+            Self::Average { low, high, samples } => {
+                *low += MOVING_AVERAGE * (f64::from(seen.min) - *low);
+                *high += MOVING_AVERAGE * (f64::from(seen.max) - *high);
+                *samples = samples.saturating_add(1);
+            }
+            Self::Histogram(_, histogram) => histogram.add(values, seen, COUNTED),
         }
         true
     }
@@ -153,7 +176,15 @@ impl Observer {
     fn range(&self) -> Option<Range> {
         match self {
             Self::MinMax(range) => *range,
-            Self::Percentile(histogram) => histogram.range(PERCENTILE),
+            Self::Average { samples: 0, .. } => None,
+            Self::Average { low, high, samples } => {
+                // Averages that start at zero are too small by this factor (Kingma & Ba 2015, 3).
+                let started = 1.0 - (1.0 - MOVING_AVERAGE).powi(*samples);
+                Some(Range { min: (low / started) as f32, max: (high / started) as f32 })
+            }
+            Self::Histogram(Calibrator::Entropy, histogram) => least_divergence(histogram),
+            Self::Histogram(Calibrator::MeanSquaredError, histogram) => least_error(histogram),
+            Self::Histogram(_, histogram) => histogram.range(PERCENTILE),
         }
     }
 }
@@ -184,6 +215,23 @@ fn range(values: &[f32]) -> Option<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moving_average_is_the_mean_of_few_samples_and_follows_many() {
+        let mut observer = Observer::new(Calibrator::MovingAverage);
+        assert_eq!(observer.range(), None);
+        assert!(observer.see(&[-3.0, 5.0]));
+        let first = observer.range().unwrap();
+        assert!((first.min + 3.0).abs() < 1e-5 && (first.max - 5.0).abs() < 1e-5, "{first:?}");
+        observer.see(&[-1.0, 1.0]);
+        let two = observer.range().unwrap();
+        assert!((two.min + 2.0).abs() < 0.01 && (two.max - 3.0).abs() < 0.02, "{two:?}");
+        for _ in 0..1000 {
+            observer.see(&[-1.0, 1.0]);
+        }
+        let many = observer.range().unwrap();
+        assert!((many.max - 1.0).abs() < 1e-3, "{many:?}");
+    }
 
     #[test]
     fn the_range_is_that_of_all_values_and_nonsense_is_noticed() {

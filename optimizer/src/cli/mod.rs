@@ -1,8 +1,11 @@
-//! The command line. `run` makes one artefact from local files, `job` does what a pod is asked to do, `targets` lists
-//! what there is to make artefacts for.
+//! The command line. `run` makes one artefact from local files, `inspect`, `diff` and `lint` look at models, `job` does what a
+//! pod is asked to do, `targets` lists what there is to make artefacts for.
 
 mod run;
+mod passes;
+mod look;
 mod show;
+mod bar;
 
 use std::io::Write;
 use std::process::ExitCode as Code;
@@ -23,7 +26,13 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make one artefact from a model and report on it.
-    Run(run::Run),
+    Run(Box<run::Run>),
+    /// Show a model layer by layer: shapes, parameters, multiply-accumulates, ranges of weights.
+    Inspect(look::Inspect),
+    /// Compare two models on the same samples, layer by layer.
+    Diff(look::Diff),
+    /// Hold a model against a target's rules: what would fall back to the CPU or be refused, and what to do about it.
+    Lint(look::Lint),
     /// Do what a job spec says, as pods do: import inputs into the store, or make one artefact of what is there.
     Job {
         /// The job spec, JSON.
@@ -63,6 +72,9 @@ impl Arguments {
     pub fn run(self) -> Code {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::Inspect(inspect) => inspect.run(),
+            Command::Diff(diff) => diff.run(),
+            Command::Lint(lint) => lint.run(),
             Command::Job { spec } => edgeyard_optimizer::job::run(&spec).into(),
             Command::Targets { format } => show::targets(format.output),
             Command::Completion { shell } => {

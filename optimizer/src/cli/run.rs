@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode as Code;
-use std::sync::Mutex;
 
 use clap::{Args, ValueEnum};
-use edgeyard_job::spec::{AccuracyMetric, Calibrator, Granularity, Pass, Scheme};
-use edgeyard_job::{ExitCode, Progress};
-use edgeyard_optimizer::optimize::{Request, Watcher, optimize, write};
-use indicatif::{ProgressBar, ProgressStyle};
+use edgeyard_job::ExitCode;
+use edgeyard_job::spec::{AccuracyMetric, Pass};
+use edgeyard_optimizer::optimize::{Request, optimize, write};
 
+use super::bar::Bar;
+use super::passes::{self, Stated};
 use super::{Format, Output, complain, print, show};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
+#[command(after_help = passes::help())]
 pub struct Run {
     /// The ONNX model to start from.
     #[arg(long, value_name = "FILE")]
@@ -22,19 +23,19 @@ pub struct Run {
     /// The runtime to make it for; see `targets`.
     #[arg(long)]
     target: String,
-    /// What to do; without it the model is only converted.
-    #[arg(long, value_enum, value_name = "PASS")]
-    pass: Vec<PassName>,
+    /// What to do, once for each step, in order; without it the model is only converted. See below for what there is.
+    #[arg(long, value_parser = passes::parse, value_name = "TYPE[:KEY=VALUE,…]")]
+    pass: Vec<Stated>,
     /// An .npz whose array x holds typical inputs; int8 needs it.
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
     /// How many calibration samples to use, from the first on.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
     samples: u64,
-    /// How int8 ranges of activations are chosen.
+    /// How ranges of activations are chosen, where the pass does not say it.
     #[arg(long, value_enum, ignore_case = true, default_value_t = CalibratorName::MinMax)]
     calibrator: CalibratorName,
-    /// How many scales int8 weights have.
+    /// How many scales integer weights have, where the pass does not say it.
     #[arg(long, value_enum, ignore_case = true, default_value_t = GranularityName::PerChannel)]
     granularity: GranularityName,
     /// An .npz with inputs x and class numbers y; accuracy is reported on it.
@@ -46,6 +47,9 @@ pub struct Run {
     /// Exit with code 3 when accuracy falls by more than this share, such as 0.005.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     max_accuracy_drop: Option<f64>,
+    /// Exit with code 3 when the artefact is larger, such as 200000, 200k or 196Ki.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    max_size: Option<u64>,
     /// The shape of an input whose dimensions are free, batch included.
     #[arg(long, value_name = "NAME=1,3,224,224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
@@ -56,21 +60,19 @@ pub struct Run {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PassName {
-    /// 8-bit integer weights and activations.
-    Int8,
-    /// 16-bit floating point weights.
-    Fp16,
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 enum CalibratorName {
     /// The smallest and largest value seen.
     MinMax,
+    /// The moving average of each sample's smallest and largest value.
+    MovingAverage,
     /// Without the outermost values.
     Percentile,
+    /// The least Kullback-Leibler divergence.
+    Entropy,
+    /// The least mean squared error.
+    MeanSquaredError,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -105,45 +107,38 @@ impl Run {
             evaluation,
             metric,
             max_accuracy_drop,
+            max_size,
             input_shape,
             out,
             format,
         } = self;
-        let calibrator = match calibrator {
-            CalibratorName::MinMax => Calibrator::MinMax,
-            CalibratorName::Percentile => Calibrator::Percentile,
-        };
-        let granularity = match granularity {
-            GranularityName::PerChannel => Granularity::PerChannel,
-            GranularityName::PerTensor => Granularity::PerTensor,
-        };
+        let (calibrator, granularity) = (format!("{calibrator:?}"), format!("{granularity:?}"));
+        let defaults = [("calibrator", calibrator.as_str()), ("granularity", granularity.as_str())];
         let metric = match metric {
             MetricName::Top1Accuracy => AccuracyMetric::Top1Accuracy,
             MetricName::Top5Accuracy => AccuracyMetric::Top5Accuracy,
         };
-        let scheme = |pass: &PassName| match pass {
-            PassName::Int8 => Scheme::Int8,
-            PassName::Fp16 => Scheme::Float16,
+        let names: Vec<&str> = pass.iter().map(|pass| pass.name).collect();
+        let variant = if names.is_empty() { "plain".to_owned() } else { names.join("-") };
+        let passes: Result<Vec<Pass>, String> = pass.into_iter().map(|stated| stated.pass(&defaults)).collect();
+        let passes = match passes {
+            Ok(passes) => passes,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::BadInput.into();
+            }
         };
-        let passes = pass.iter().map(|pass| Pass::Quantize {
-            scheme: scheme(pass),
-            granularity,
-            calibrator,
-            bias_correction: false,
-            max_float_operators: 0,
-            block_size: None,
-        });
-        let names: Vec<&str> = pass.iter().map(|pass| if *pass == PassName::Int8 { "int8" } else { "fp16" }).collect();
         let request = Request {
             name: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            variant: if names.is_empty() { "plain".to_owned() } else { names.join("-") },
+            variant,
             model,
             target,
-            passes: passes.collect(),
+            passes,
             calibration: calibration.map(|path| (path, usize::try_from(samples).unwrap_or(usize::MAX))),
             evaluation: evaluation.map(|path| (path, metric)),
             input_shapes: input_shape.into_iter().collect::<BTreeMap<_, _>>(),
             max_accuracy_drop,
+            max_size_bytes: max_size,
         };
         let bar = Bar::default();
         let outcome = optimize(&request, &bar);
@@ -185,49 +180,27 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("a share is between 0 and 1".to_owned()) }
 }
 
-fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+/// A number of bytes, in Kubernetes' units.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor: u64 = match &text[digits.len()..] {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        unit => return Err(format!("`{unit}` is no unit of size; there are k, M, Ki and Mi")),
+    };
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|size| *size > 0);
+    size.ok_or_else(|| "write a number of bytes above 0, such as 200000, 200k or 196Ki".to_owned())
+}
+
+/// Reads `NAME=SIZE,SIZE,…`.
+pub fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, sizes) = text.rsplit_once('=').ok_or("write NAME=SIZE,SIZE,…")?;
     let sizes: Result<Vec<usize>, _> = sizes.split(',').map(|size| size.trim().parse()).collect();
     match sizes {
         Ok(sizes) if !name.is_empty() && !sizes.contains(&0) => Ok((name.to_owned(), sizes)),
         _ => Err("write NAME=SIZE,SIZE,… with sizes above 0".to_owned()),
-    }
-}
-
-/// A progress bar on standard error, when that is a terminal.
-#[derive(Default)]
-struct Bar {
-    current: Mutex<Option<(String, ProgressBar)>>,
-}
-
-impl Watcher for Bar {
-    fn progress(&self, progress: &Progress) {
-        let Progress { step, message, done, total } = progress;
-        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if current.as_ref().is_none_or(|(shown, _)| shown != step) {
-            if let Some((_, bar)) = current.take() {
-                bar.finish_and_clear();
-            }
-            let bar = ProgressBar::new(*total);
-            let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_message(message.clone());
-            *current = Some((step.clone(), bar));
-        }
-        if let Some((_, bar)) = &*current {
-            bar.set_position(*done);
-        }
-    }
-
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
-impl Bar {
-    fn finish(&self) {
-        if let Some((_, bar)) = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            bar.finish_and_clear();
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode as Code;
 
 use edgeyard_job::report::{Accuracy, Report, ReportResult};
 use edgeyard_job::spec::{ModelFormat, Pass, Scheme};
-use edgeyard_optimizer::target::Target;
+use edgeyard_targets::Target;
 
 use super::{Output, print};
 
@@ -70,7 +70,7 @@ pub fn targets(output: Output) -> Code {
     let text = match output {
         Output::Text => {
             let mut text = format!("{:<11}{:<8}{:<19}{}\n", "TARGET", "FORMAT", "TAKES", "RUNTIME");
-            for target in all.values() {
+            for target in all.iter() {
                 let takes = takes(target).join(", ");
                 let _ = writeln!(text, "{:<11}{:<8}{takes:<19}{}", target.name, format(target), target.summary);
             }
@@ -78,7 +78,7 @@ pub fn targets(output: Output) -> Code {
         }
         Output::Json => {
             let items: Vec<serde_json::Value> = all
-                .values()
+                .iter()
                 .map(|target| {
                     serde_json::json!({
                         "name": target.name,

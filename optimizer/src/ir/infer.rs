@@ -354,7 +354,7 @@ impl Inference<'_> {
                 };
                 one(known!(self.dtype(0)), reduced(shape, &axes, node.int("keepdims", 1) != 0))
             }
-            _ => Ok(None),
+            _ => super::infer_rare::outputs(self.graph, node),
         }
     }
 
@@ -388,9 +388,6 @@ impl Inference<'_> {
     fn conv_transpose(&self) -> Inferred {
         let (node, x, w) = (self.node, known!(self.shape(0)), known!(self.shape(1)));
         let rank = x.len().saturating_sub(2);
-        if node.has("output_shape") || !matches!(node.string("auto_pad").unwrap_or("NOTSET"), "NOTSET" | "VALID") {
-            return Ok(None);
-        }
         let group = usize::try_from(node.int("group", 1)).unwrap_or(0);
         if rank == 0 || w.len() != x.len() || w[0] != x[1] || group == 0 {
             return Err(format!("weights {w:?} do not fit an input of {x:?}"));
@@ -401,11 +398,24 @@ impl Inference<'_> {
         };
         let (strides, dilations) = (list("strides", 1, rank), list("dilations", 1, rank));
         let (pads, extra) = (list("pads", 0, 2 * rank), list("output_padding", 0, rank));
-        let mut out = vec![x[0], w[1] * group];
+        let mut out = vec![x[0], w[1].saturating_mul(group)];
+        if let Some(given) = node.ints("output_shape") {
+            // Some exporters give all axes, others only those of the image.
+            let spatial = given.get(given.len().saturating_sub(rank)..).filter(|sizes| sizes.len() == rank);
+            out.extend(sizes(spatial.ok_or_else(|| format!("output_shape {given:?} is not one of {rank} axes"))?)?);
+            return one(known!(self.dtype(0)), out);
+        }
+        let same = matches!(node.string("auto_pad").unwrap_or("NOTSET"), "SAME_UPPER" | "SAME_LOWER");
         for i in 0..rank {
-            let size = strides[i] * (x[i + 2] as i64 - 1) + extra[i] + (w[i + 2] as i64 - 1) * dilations[i] + 1
-                - pads[i]
-                - pads[i + rank];
+            let arithmetic = || {
+                let steps = strides[i].checked_mul(x[i + 2] as i64 - i64::from(!same))?;
+                if same {
+                    return Some(steps);
+                }
+                let reach = (w[i + 2] as i64 - 1).checked_mul(dilations[i])?.checked_add(1)?;
+                steps.checked_add(extra[i])?.checked_add(reach)?.checked_sub(pads[i])?.checked_sub(pads[i + rank])
+            };
+            let size = arithmetic().ok_or("its strides, pads or dilations are out of range")?;
             out.push(usize::try_from(size).map_err(|_| "the output would have a negative size".to_owned())?);
         }
         one(known!(self.dtype(0)), out)
@@ -413,12 +423,17 @@ impl Inference<'_> {
 
     fn pool(&self) -> Inferred {
         let x = known!(self.shape(0));
-        if x.len() < 3 || self.node.outputs.len() > 1 {
+        if x.len() < 3 {
             return Ok(None);
         }
         let kernel = sizes(self.node.ints("kernel_shape").ok_or("it has no kernel_shape")?)?;
         let window = window(self.node, &x[2..], &kernel)?;
-        one(known!(self.dtype(0)), [&x[..2], window.output.as_slice()].concat())
+        let shape = [&x[..2], window.output.as_slice()].concat();
+        let mut outputs = vec![(known!(self.dtype(0)), shape.clone())];
+        if self.node.outputs.len() > 1 {
+            outputs.push((DataType::I64, shape));
+        }
+        Ok(Some(outputs))
     }
 
     fn gemm(&self) -> Inferred {
@@ -443,6 +458,9 @@ impl Inference<'_> {
             return Err(wrong());
         }
         let mut out = broadcast(batch_a, batch_b).ok_or_else(wrong)?;
+        if a.is_empty() || b.is_empty() {
+            return Err(wrong());
+        }
         if a.len() > 1 {
             out.push(*m);
         }
@@ -525,7 +543,7 @@ impl Inference<'_> {
         let parts = match known!(self.list("split", 1)) {
             Some(parts) => sizes(&parts)?,
             None => {
-                let part = shape[at].div_ceil(count);
+                let part = shape[at].div_ceil(count.max(1));
                 (0..count).map(|index| part.min(shape[at].saturating_sub(index * part))).collect()
             }
         };
@@ -628,7 +646,7 @@ pub fn slice_ranges(graph: &Graph, node: &Node, shape: &[usize]) -> Result<Optio
     Ok(Some(ranges))
 }
 
-fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
+pub(super) fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
     let dims = shape.iter().enumerate();
     if keep {
         dims.map(|(index, dim)| if axes.contains(&index) { 1 } else { *dim }).collect()
@@ -637,7 +655,7 @@ fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
     }
 }
 
-fn sizes(values: &[i64]) -> Result<Vec<usize>, String> {
+pub(super) fn sizes(values: &[i64]) -> Result<Vec<usize>, String> {
     values.iter().map(|value| usize::try_from(*value).map_err(|_| format!("{values:?} has a negative size"))).collect()
 }
 

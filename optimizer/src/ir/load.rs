@@ -144,7 +144,50 @@ fn opset(mut reader: Reader<'_>) -> Result<(String, i64)> {
     Ok((domain, version))
 }
 
-fn graph(mut reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Result<Graph> {
+fn graph(reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Result<Graph> {
+    let mut graph = graph_fields(reader, opset, context)?;
+    check_names(&mut graph)?;
+    check_numbers(&graph)?;
+    Ok(graph)
+}
+
+/// A graph inside an attribute of a node, `then_branch` for example; `None` when the attribute is no graph. Names are
+/// not checked: an inner graph may read what lies around it.
+pub(crate) fn inner_graph(node: &Node, attribute: &str, opset: i64) -> Option<Result<Graph>> {
+    let Some(Attribute::Opaque(bytes)) = node.attributes.get(attribute) else { return None };
+    let find = || -> Result<Option<Graph>> {
+        let mut reader = Reader::new(bytes);
+        while let Some(field) = reader.field()? {
+            if field.number == 6 {
+                return Ok(Some(graph_fields(field.message()?, opset, &Context { folder: None })?));
+            }
+        }
+        Ok(None)
+    };
+    find().transpose()
+}
+
+/// A weight that is not a number makes every result one: better said before work starts than by a runtime's output.
+/// Infinities stay: attention masks are made of them.
+fn check_numbers(graph: &Graph) -> Result<()> {
+    for (name, tensor) in &graph.initializers {
+        let at = match &tensor.data {
+            TensorData::F32(data) => data.iter().position(|value| value.is_nan()),
+            TensorData::F64(data) => data.iter().position(|value| value.is_nan()),
+            TensorData::F16(data) => data.iter().position(|bits| half::f16::from_bits(*bits).is_nan()),
+            _ => None,
+        };
+        if let Some(at) = at {
+            return Err(LoadError::Invalid(format!(
+                "tensor {name}: element {at} of {} is not a number (NaN); repair or train the model again",
+                tensor.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn graph_fields(mut reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Result<Graph> {
     let mut graph = Graph { opset, ..Graph::default() };
     let mut all_inputs = Vec::new();
     while let Some(field) = reader.field()? {
@@ -186,7 +229,6 @@ fn graph(mut reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Result<Gr
             graph.shapes.insert(name.clone(), shape);
         }
     }
-    check_names(&mut graph)?;
     Ok(graph)
 }
 

@@ -3,6 +3,7 @@
 //! static. Passes and lowerings see only these types, never protobuf.
 
 mod infer;
+mod infer_rare;
 mod load;
 mod node;
 mod save;
@@ -15,6 +16,7 @@ pub use infer::{
     InferError, SliceRange, Window, axis, broadcast, constant_value, infer, permutation, shape_slice, slice_ranges,
     window,
 };
+pub(crate) use load::inner_graph;
 pub use load::{LoadError, load, load_file};
 pub use node::{Attribute, Node};
 pub use tensor::{DataType, Tensor, TensorData};

@@ -10,7 +10,7 @@ use edgeyard_job::{ExitCode, Progress, Termination};
 use tokio::sync::watch;
 
 use super::{End, Job};
-use crate::optimize::{self, Outcome, Request, Watcher};
+use crate::optimize::{self, Broken, Outcome, Request, Watcher};
 
 impl Job {
     /// Says how far the job is. Nobody depends on hearing it.
@@ -65,8 +65,8 @@ async fn make(job: &Job, work: Optimize, cancelled: Arc<AtomicBool>) -> Result<E
     let digest = job.report(&report).await?;
     Ok(match broken_constraint {
         None => End::succeeded(digest, message),
-        Some(message) => {
-            let reason = "AccuracyDropTooLarge".to_owned();
+        Some(Broken { reason, message }) => {
+            let reason = reason.to_owned();
             let termination = Termination { reason, message, result_digest: Some(digest) };
             End { code: ExitCode::ConstraintNotMet, termination }
         }
@@ -74,14 +74,24 @@ async fn make(job: &Job, work: Optimize, cancelled: Arc<AtomicBool>) -> Result<E
 }
 
 async fn fetch(job: &Job, work: Optimize, folder: &Path) -> Result<Request, End> {
-    let Optimize { source, calibration, evaluation, variant, target, passes, max_accuracy_drop, .. } = work;
+    let Optimize {
+        source,
+        calibration,
+        evaluation,
+        variant,
+        target,
+        passes,
+        max_accuracy_drop,
+        max_size_bytes,
+        input_shapes,
+    } = work;
     let StoredModel { digest, format } = source;
-    if format != ModelFormat::Onnx {
-        let text = "source: only ONNX models can be optimised; give the ONNX model the .tflite was made from";
-        return Err(End::failed(ExitCode::BadInput, "UnsupportedFormat", text.to_owned()));
-    }
+    let file = match format {
+        ModelFormat::Onnx => "source.onnx",
+        ModelFormat::TfLite => "source.tflite",
+    };
     job.say(&Progress { step: "Fetch".to_owned(), message: "fetching inputs".to_owned(), done: 0, total: 0 }).await;
-    let model = job.get("source", &digest, folder.join("source.onnx")).await?;
+    let model = job.get("source", &digest, folder.join(file)).await?;
     let calibration = match calibration {
         Some(CalibrationData { digest, sample_count }) => {
             let path = job.get("calibration", &digest, folder.join("calibration.npz")).await?;
@@ -96,8 +106,22 @@ async fn fetch(job: &Job, work: Optimize, folder: &Path) -> Result<Request, End>
         None => None,
     };
     let name = job.identity.name.clone();
-    let input_shapes = std::collections::BTreeMap::new();
-    Ok(Request { name, variant, model, target, passes, calibration, evaluation, input_shapes, max_accuracy_drop })
+    let sizes = |(name, shape): (String, Vec<u64>)| {
+        (name, shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect())
+    };
+    let input_shapes = input_shapes.into_iter().map(sizes).collect();
+    Ok(Request {
+        name,
+        variant,
+        model,
+        target,
+        passes,
+        calibration,
+        evaluation,
+        input_shapes,
+        max_accuracy_drop,
+        max_size_bytes,
+    })
 }
 
 /// Hands progress to the task that tells the store.

@@ -16,7 +16,11 @@ pub(super) enum Value {
     F16(Vec<u16>),
     I64(Vec<i64>),
     I32(Vec<i32>),
+    I16(Vec<i16>),
     I8(Vec<i8>),
+    /// From -8 to 7; two share a byte in the file, the first in its low half.
+    I4(Vec<i8>),
+    Bool(Vec<bool>),
 }
 
 /// A tensor: computed, fed, or constant.
@@ -64,7 +68,10 @@ impl Value {
             Self::F16(_) => TensorType::Float16,
             Self::I64(_) => TensorType::Int64,
             Self::I32(_) => TensorType::Int32,
+            Self::I16(_) => TensorType::Int16,
             Self::I8(_) => TensorType::Int8,
+            Self::I4(_) => TensorType::Int4,
+            Self::Bool(_) => TensorType::Bool,
         }
     }
 
@@ -74,7 +81,13 @@ impl Value {
             Self::F16(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::I64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::I32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::I16(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::I8(values) => values.iter().map(|value| *value as u8).collect(),
+            Self::Bool(values) => values.iter().map(|value| u8::from(*value)).collect(),
+            Self::I4(values) => values
+                .chunks(2)
+                .map(|pair| (pair[0] as u8 & 0xf) | (pair.get(1).map_or(0, |second| *second as u8) << 4))
+                .collect(),
         }
     }
 
@@ -86,7 +99,10 @@ impl Value {
             Self::F16(values) => Self::F16(order.iter().map(|&at| values[at]).collect()),
             Self::I64(values) => Self::I64(order.iter().map(|&at| values[at]).collect()),
             Self::I32(values) => Self::I32(order.iter().map(|&at| values[at]).collect()),
+            Self::I16(values) => Self::I16(order.iter().map(|&at| values[at]).collect()),
             Self::I8(values) => Self::I8(order.iter().map(|&at| values[at]).collect()),
+            Self::I4(values) => Self::I4(order.iter().map(|&at| values[at]).collect()),
+            Self::Bool(values) => Self::Bool(order.iter().map(|&at| values[at]).collect()),
         }
     }
 }

@@ -8,6 +8,14 @@ use edgeyard_tflite::{Model, Operator, Subgraph, Tensor, WriteError, operator_ve
 use super::draft::{Draft, TensorId};
 
 pub(super) fn emit(draft: &Draft) -> Result<Vec<u8>, WriteError> {
+    let (mut model, _) = model(draft);
+    model.set_min_runtime_version();
+    write(&model)
+}
+
+/// The file's contents, and the ONNX node that each operator comes from.
+pub(super) fn model(draft: &Draft) -> (Model, Vec<usize>) {
+    let mut nodes = Vec::new();
     let mut model = Model::new("");
     let mut graph = Subgraph::default();
     let mut emitter =
@@ -27,6 +35,7 @@ pub(super) fn emit(draft: &Draft) -> Result<Vec<u8>, WriteError> {
         }
         let outputs =
             op.outputs.iter().map(|tensor| emitter.tensor(*tensor, outputs.get(tensor).unwrap_or(&""))).collect();
+        nodes.push(op.node);
         emitter.graph.operators.push(Operator::builtin(op.op, op.options.clone(), inputs, outputs));
     }
     for (name, tensor) in &draft.outputs {
@@ -47,8 +56,7 @@ pub(super) fn emit(draft: &Draft) -> Result<Vec<u8>, WriteError> {
         operator.code.version = newest[&operator.code.builtin];
     }
     model.subgraphs.push(graph);
-    model.set_min_runtime_version();
-    write(&model)
+    (model, nodes)
 }
 
 /// Which operations an output depends on.

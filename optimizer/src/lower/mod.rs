@@ -13,7 +13,13 @@ mod walk;
 
 pub use ranges::{Range, Ranges};
 
+use std::collections::BTreeSet;
+
+use edgeyard_job::spec::Granularity;
+
 use crate::ir::Graph;
+use crate::quantize::WeightError;
+use crate::simplify::{Allowed, fuse_patterns};
 
 /// How a lowered model stores numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +33,24 @@ pub enum Mode {
         /// What is fed and what comes out.
         io: Int8Io,
     },
+    /// Weights in 8-bit integers; the runtime quantises activations of matrix products and convolutions while it runs.
+    Int8Dynamic,
+    /// Weights in 4-bit integers, one scale for each output channel; otherwise as `Int8Dynamic`.
+    Int4Weights,
+    /// 8-bit integer weights and 16-bit integer activations; needs calibrated ranges.
+    Int16Activations {
+        /// What is fed and what comes out; `Int8` stands for 16-bit integers here.
+        io: Int8Io,
+    },
+}
+
+/// What integer modes may leave out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Operators that stay in floating point, by the first ONNX tensor they make. Targets without floats refuse them.
+    pub keep_float: BTreeSet<String>,
+    /// How many scales weights have where the target leaves a choice.
+    pub granularity: Granularity,
 }
 
 /// The element type of an int8 model's inputs and outputs.
@@ -85,9 +109,32 @@ pub enum LowerError {
         /// What is wrong with it.
         why: String,
     },
+    /// A weight is not a number.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
     /// The file could not be made.
     #[error("the .tflite cannot be written")]
     Write(#[source] edgeyard_tflite::WriteError),
+}
+
+/// A graph lowered in floats, for looking at.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// What the file would hold.
+    pub model: edgeyard_tflite::Model,
+    /// The node of the graph that each operator comes from.
+    pub nodes: Vec<usize>,
+}
+
+/// Lowers a simplified graph of static shapes in floats, without making a file: a rehearsal.
+///
+/// # Errors
+/// As [`to_tflite`].
+pub fn outline(graph: &Graph) -> Result<Outline, LowerError> {
+    let (mut draft, _) = walk::walk(graph)?;
+    quantize::expand_clamps(&mut draft);
+    let (model, nodes) = emit::model(&draft);
+    Ok(Outline { model, nodes })
 }
 
 /// Lowers a simplified graph of static shapes.
@@ -95,15 +142,39 @@ pub enum LowerError {
 /// # Errors
 /// Names the node and operator that cannot be lowered, or the tensor whose range is missing.
 pub fn to_tflite(graph: &Graph, mode: Mode, ranges: Option<&Ranges>) -> Result<Lowered, LowerError> {
+    to_tflite_with(graph, mode, ranges, &Choices::default())
+}
+
+/// As [`to_tflite`], with choices of one's own.
+///
+/// # Errors
+/// As [`to_tflite`]; names an operator that shall stay float where the target has none.
+pub fn to_tflite_with(
+    graph: &Graph,
+    mode: Mode,
+    ranges: Option<&Ranges>,
+    choices: &Choices,
+) -> Result<Lowered, LowerError> {
+    let mut fused = graph.clone();
+    fuse_patterns(&mut fused, Allowed::All);
+    let graph = &fused;
     let (mut draft, mut notes) = walk::walk(graph)?;
     match mode {
         Mode::Float32 => quantize::expand_clamps(&mut draft),
         Mode::Float16Weights => {
             quantize::expand_clamps(&mut draft);
-            halve::halve(&mut draft, &mut notes);
+            halve::halve(graph, &mut draft, &mut notes);
         }
-        Mode::Int8 { io } => {
-            quantize::quantize(graph, &mut draft, ranges.ok_or(LowerError::NoRanges)?, io, &mut notes)?;
+        Mode::Int8Dynamic => quantize::weights(graph, &mut draft, quantize::WeightBits::Eight, choices, &mut notes)?,
+        Mode::Int4Weights => quantize::weights(graph, &mut draft, quantize::WeightBits::Four, choices, &mut notes)?,
+        Mode::Int8 { io } | Mode::Int16Activations { io } => {
+            let activations = if matches!(mode, Mode::Int8 { .. }) {
+                quantize::Activations::Int8
+            } else {
+                quantize::Activations::Int16
+            };
+            let plan = quantize::Plan { io, activations, choices };
+            quantize::quantize(graph, &mut draft, ranges.ok_or(LowerError::NoRanges)?, plan, &mut notes)?;
         }
     }
     let moved = draft.ops.iter().filter(|op| op.op == edgeyard_tflite::BuiltinOp::TRANSPOSE).count();

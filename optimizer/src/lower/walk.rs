@@ -112,9 +112,10 @@ impl<'g> Walk<'g> {
             (_, Some(values)) => Value::F32(values),
             (TensorData::I64(values), _) => Value::I64(values.clone()),
             (TensorData::I32(values), _) => Value::I32(values.clone()),
+            (TensorData::Bool(values), _) => Value::Bool(values.clone()),
             _ => {
                 let why = format!("constant {name} is of type {}", constant.dtype());
-                return Err(self.refuse(why, "only float and integer constants are lowered"));
+                return Err(self.refuse(why, "only floats, integers and truth values are lowered"));
             }
         };
         let tensor = self.draft.constant(&constant.dims, value);
@@ -122,6 +123,12 @@ impl<'g> Walk<'g> {
         let stored = Stored { tensor, dims: constant.dims.clone(), layout };
         self.stored.insert(key, stored.clone());
         Ok(stored)
+    }
+
+    /// The operand at `index`, of any type: for operators that move elements or say what they do with each type.
+    pub(super) fn any(&mut self, index: usize) -> Result<Stored, LowerError> {
+        let name = self.input(index)?;
+        self.value(name)
     }
 
     /// The operand at `index`, which has to be floating-point.

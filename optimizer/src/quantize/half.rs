@@ -8,6 +8,24 @@ use crate::ir::{Attribute, DataType, Graph, Node, Tensor, TensorData};
 /// Smaller constants gain less than the cast that they need costs.
 const MIN_ELEMENTS: usize = 32;
 
+/// Largest share of a tensor's values that may become zero: more than that, and the tensor's scale is wrong for halves.
+const MAX_FLUSHED: f64 = 0.01;
+
+/// Why a tensor cannot be stored in halves: a value above 65504 or not a number, or too many below 2^-25, which become
+/// zero.
+pub(crate) fn beyond_half(data: &[f32]) -> Option<String> {
+    if let Some(value) = data.iter().find(|value| f16::from_f32(**value).is_infinite() || value.is_nan()) {
+        return Some(format!("its value {value} is beyond float16, which ends at 65504"));
+    }
+    let (mut flushed, mut nonzero) = (0usize, 0usize);
+    for value in data.iter().filter(|value| **value != 0.0) {
+        nonzero += 1;
+        flushed += usize::from(f16::from_f32(*value).to_bits() & 0x7fff == 0);
+    }
+    (flushed as f64 > MAX_FLUSHED * nonzero as f64)
+        .then(|| format!("{flushed} of its {nonzero} values are too small for float16 and would become 0"))
+}
+
 /// Rewrites the graph; gives remarks on what stayed float32 and why.
 pub fn half_weights(graph: &mut Graph) -> Vec<String> {
     let mut notes = Vec::new();
@@ -21,8 +39,8 @@ pub fn half_weights(graph: &mut Graph) -> Vec<String> {
             notes.push(format!("{name} stays float32: a nested graph or an output needs it"));
             continue;
         }
-        if let Some(value) = data.iter().find(|value| f16::from_f32(**value).is_infinite() || value.is_nan()) {
-            notes.push(format!("{name} stays float32: its value {value} is beyond float16"));
+        if let Some(why) = beyond_half(data) {
+            notes.push(format!("{name} stays float32: {why}"));
             continue;
         }
         let halves = data.iter().map(|value| f16::from_f32(*value).to_bits()).collect();
@@ -49,12 +67,29 @@ mod tests {
         graph.initializers.insert("w".into(), Tensor::f32(&[64], vec![0.5; 64]));
         graph.initializers.insert("small".into(), Tensor::f32(&[2], vec![0.5; 2]));
         graph.initializers.insert("huge".into(), Tensor::f32(&[64], vec![1e6; 64]));
+        graph.initializers.insert("tiny".into(), Tensor::f32(&[64], vec![1e-9; 64]));
         graph.nodes.push(Node::new("Add", "a", &["x", "w"], &["y"]));
         let notes = half_weights(&mut graph);
         assert_eq!(graph.nodes[0].op_type, "Cast");
         assert_eq!(graph.nodes[0].outputs, ["w"]);
         assert_eq!(graph.initializers["w_float16"].data, TensorData::F16(vec![0x3800; 64]));
         assert!(graph.initializers.contains_key("small") && !graph.initializers.contains_key("w"));
-        assert!(notes.len() == 1 && notes[0].contains("huge") && notes[0].contains("1000000"));
+        assert!(notes.len() == 2 && notes[0].contains("huge") && notes[0].contains("1000000"));
+        assert!(notes[1].contains("tiny") && notes[1].contains("64 of its 64"), "{notes:?}");
+    }
+
+    #[test]
+    fn the_guard_stands_just_where_halves_end() {
+        assert_eq!(beyond_half(&[65504.0, 65519.0, -65504.0]), None);
+        assert!(beyond_half(&[65520.0]).is_some() && beyond_half(&[f32::NAN]).is_some());
+        let (kept, flushed) = (2f32.powi(-24), 2f32.powi(-25));
+        assert_eq!(beyond_half(&[kept, 0.0, -kept]), None);
+        assert!(beyond_half(&[kept, flushed]).is_some());
+        // One in a hundred may vanish.
+        let mut mostly = vec![1.0; 99];
+        mostly.push(flushed);
+        assert_eq!(beyond_half(&mostly), None);
+        mostly.push(flushed);
+        assert!(beyond_half(&mostly).is_some());
     }
 }

@@ -1,6 +1,36 @@
 //! Scales and zero points.
 
+use thiserror::Error;
+
 use crate::calibrate::Range;
+use crate::ir::Graph;
+
+/// A constant that no integer stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("constant {tensor} holds a value that is not a number or infinite: the model is broken, export it again")]
+pub struct WeightError {
+    /// Which one.
+    pub tensor: String,
+}
+
+/// Checks what operators compute with. Bounds, padding and masks may be infinite: only operators whose constants
+/// become integers are looked at.
+///
+/// # Errors
+/// [`WeightError`] with the first tensor that is not finite.
+pub fn check_weights(graph: &Graph) -> Result<(), WeightError> {
+    const COMPUTED_WITH: [&str; 10] =
+        ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization", "PRelu"];
+    for node in graph.nodes.iter().filter(|node| COMPUTED_WITH.contains(&node.op_type.as_str())) {
+        for name in &node.inputs {
+            let data = graph.constant(name).and_then(|tensor| tensor.as_f32());
+            if data.is_some_and(|data| data.iter().any(|value| !value.is_finite())) {
+                return Err(WeightError { tensor: name.clone() });
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The 8-bit type that activations are stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +74,17 @@ impl Asymmetric {
         let scale = span / f64::from(high - low);
         let zero_point = (f64::from(low) - min / scale).round().clamp(f64::from(low), f64::from(high)) as i32;
         Self { scale: scale as f32, zero_point, element }
+    }
+
+    /// Parameters that cover a range with zero in the middle: the zero point is 0, or 128 for unsigned integers.
+    pub fn symmetric(range: Range, element: Element) -> Self {
+        let peak = range.max.max(-range.min);
+        let zero_point = match element {
+            Element::UInt8 => 128,
+            Element::Int8 => 0,
+        };
+        let scale = if peak > f32::MIN_POSITIVE * 256.0 { peak / 127.0 } else { 1.0 };
+        Self { scale, zero_point, element }
     }
 
     /// The real values of the smallest and the largest stored one.
@@ -93,6 +134,17 @@ mod tests {
                 assert!(range.min <= min.min(0.0) + slack && range.max >= max.max(0.0) - slack, "{parameters:?}");
             }
         }
+    }
+
+    #[test]
+    fn symmetric_parameters_have_zero_in_the_middle() {
+        for (min, max) in [(-1.0, 3.0), (0.0, 6.0), (-4.0, -1.0), (0.0, 0.0)] {
+            let parameters = Asymmetric::symmetric(Range { min, max }, Element::Int8);
+            assert_eq!(parameters.zero_point, 0);
+            let range = parameters.range();
+            assert!(range.min <= min && range.max >= max * 0.999_999, "{parameters:?}");
+        }
+        assert_eq!(Asymmetric::symmetric(Range { min: -1.0, max: 1.0 }, Element::UInt8).zero_point, 128);
     }
 
     #[test]

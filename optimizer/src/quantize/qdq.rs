@@ -7,17 +7,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgeyard_job::spec::Granularity;
 use thiserror::Error;
 
-use super::parameters::{Asymmetric, Element, quantize_weights};
+use super::parameters::{Asymmetric, Element, WeightError, check_weights, quantize_weights};
 use crate::calibrate::{Range, Ranges};
 use crate::ir::{Attribute, Graph, Node, Tensor, TensorData};
 
 /// How to quantise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QdqOptions {
     /// How activations are stored.
     pub activations: Element,
+    /// Zero points are all 0, with int8 activations: what TensorRT takes.
+    pub symmetric: bool,
     /// How many scales weights have.
     pub granularity: Granularity,
+    /// Operators that stay in floating point, by the first tensor they make.
+    pub keep_float: BTreeSet<String>,
+}
+
+impl QdqOptions {
+    /// Asymmetric, nothing kept in floating point.
+    pub fn new(activations: Element, granularity: Granularity) -> Self {
+        Self { activations, symmetric: false, granularity, keep_float: BTreeSet::new() }
+    }
 }
 
 /// A quantised graph and what to tell about it.
@@ -38,14 +49,24 @@ pub enum QdqError {
     /// DequantizeLinear for each channel came with opset 13.
     #[error("int8 needs opset 13 or later, the model has {0}: export it again with a later opset")]
     Opset(i64),
+    /// A weight is not a number.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// A block size that no runtime takes.
+    #[error("passes: blockSize {0} cannot be used: take a power of two from 16 to 256")]
+    BlockSize(u32),
+    /// DequantizeLinear takes 4-bit integers from opset 21 on.
+    #[error("4-bit weights as DequantizeLinear need opset 21, the model has {0}: export it again with a later opset")]
+    Int4Opset(i64),
 }
 
 /// Quantises the graph with the given ranges.
-pub fn quantize(graph: &Graph, ranges: &Ranges, options: QdqOptions) -> Result<Quantized, QdqError> {
+pub fn quantize(graph: &Graph, ranges: &Ranges, options: &QdqOptions) -> Result<Quantized, QdqError> {
     if graph.opset < 13 {
         return Err(QdqError::Opset(graph.opset));
     }
-    let (graph, ranges) = (graph.clone(), ranges.clone());
+    check_weights(graph)?;
+    let (graph, ranges, options) = (graph.clone(), ranges.clone(), options.clone());
     let mut pass = Pass { graph, ranges, options, notes: Vec::new(), stored: BTreeMap::new() };
     pass.absorb_activations();
     let integer = pass.integer_nodes();
@@ -58,6 +79,16 @@ pub fn quantize(graph: &Graph, ranges: &Ranges, options: QdqOptions) -> Result<Q
     let Pass { mut graph, notes, .. } = pass;
     crate::simplify::remove_dead(&mut graph);
     Ok(Quantized { graph, notes })
+}
+
+/// The operators that would become integers and may be kept in floating point instead: the first tensor each makes,
+/// and its name.
+pub(super) fn candidates(graph: &Graph, ranges: &Ranges, options: &QdqOptions) -> Vec<(String, String)> {
+    let (graph, ranges, options) = (graph.clone(), ranges.clone(), options.clone());
+    let pass = Pass { graph, ranges, options, notes: Vec::new(), stored: BTreeMap::new() };
+    let costs = |node: &&Node| kind(node).is_some_and(|kind| kind != Kind::Move) && pass.is_integer(node);
+    let nodes = pass.graph.nodes.iter().filter(costs);
+    nodes.map(|node| (node.output().to_owned(), node.label().to_owned())).collect()
 }
 
 /// What an operator does with stored integers.
@@ -120,7 +151,7 @@ impl Pass {
         if low > 0.0 || high < 0.0 {
             return None;
         }
-        let covered = Asymmetric::cover(range, self.options.activations).range();
+        let covered = self.cover(range).range();
         let slack = (covered.max - covered.min) / 255.0 * 0.01;
         // A ReLU whose inputs are all positive clamps nothing that was seen, so saturation at 0 is still right.
         if covered.min < low - slack || covered.max > high + slack {
@@ -137,6 +168,13 @@ impl Pass {
     fn saturates(&self, index: usize) -> bool {
         let node = &self.graph.nodes[index];
         matches!(kind(node), Some(Kind::Product | Kind::Compute)) && node.outputs.len() == 1 && self.is_integer(node)
+    }
+
+    fn cover(&self, range: Range) -> Asymmetric {
+        match self.options.symmetric {
+            true => Asymmetric::symmetric(range, self.options.activations),
+            false => Asymmetric::cover(range, self.options.activations),
+        }
     }
 
     fn integer_nodes(&self) -> BTreeSet<usize> {
@@ -162,6 +200,9 @@ impl Pass {
 
     fn is_integer(&self, node: &Node) -> bool {
         let Some(kind) = kind(node) else { return false };
+        if self.options.keep_float.contains(node.output()) {
+            return false;
+        }
         let ranged = |name: &str| self.ranges.contains_key(name);
         let output_known = node.outputs.len() == 1 && ranged(node.output());
         let activation = |index: usize| node.input(index).is_some_and(ranged);
@@ -195,7 +236,7 @@ impl Pass {
                 let Some(range) = self.ranges.get(name) else { continue };
                 let moved = kind(node) == Some(Kind::Move) && *name == node.outputs[0];
                 let shared = moved.then(|| node.input(0).and_then(|input| parameters.get(input)).copied()).flatten();
-                let own = || Asymmetric::cover(*range, self.options.activations);
+                let own = || self.cover(*range);
                 match shared {
                     Some(shared) => drop(parameters.insert(name.clone(), shared)),
                     None => drop(parameters.entry(name.clone()).or_insert_with(own)),
@@ -242,12 +283,18 @@ impl Pass {
                     node.inputs[position] = replacement;
                 }
             } else {
-                for input in &mut node.inputs {
-                    // Readers in floating point see the same numbers as integer ones.
-                    if let Some(name) = dequantized.get(input) {
-                        node.raw = None;
-                        input.clone_from(name);
+                let kept = self.options.keep_float.contains(node.output());
+                for position in 0..node.inputs.len() {
+                    let Some(name) = dequantized.get(&node.inputs[position]).cloned() else { continue };
+                    if kept && self.graph.inputs.iter().any(|input| input.name == node.inputs[position]) {
+                        continue;
                     }
+                    // Readers in floating point see the same numbers as integer ones.
+                    node.raw = None;
+                    node.inputs[position] = match kept && position == 0 {
+                        true => self.shielded(&mut out, &node, &name).unwrap_or(name),
+                        false => name,
+                    };
                 }
             }
             let output = node.output().to_owned();
@@ -268,6 +315,38 @@ impl Pass {
             }
         }
         self.graph.nodes = out;
+    }
+
+    /// Dequantises once more, with a scale for each channel, all of them the same. ONNX Runtime would take an operator
+    /// between a DequantizeLinear of one scale and a QuantizeLinear for one that forgot to quantise its weights, and do
+    /// so, with one scale for all of them.
+    fn shielded(&mut self, out: &mut Vec<Node>, node: &Node, dequantized: &str) -> Option<String> {
+        let weights = node.input(1).and_then(|name| self.graph.constant(name))?;
+        let channels = match node.op_type.as_str() {
+            _ if self.options.symmetric => return None,
+            "Conv" => weights.dims.get(1)? * usize::try_from(node.int("group", 1)).ok()?,
+            "ConvTranspose" => *weights.dims.first()?,
+            "Gemm" => *weights.dims.get(usize::from(node.int("transB", 0) != 0))?,
+            _ => return None,
+        };
+        let source = out.iter().rev().find(|node| node.output() == dequantized)?;
+        let [quantized, scale, zero] = [0, 1, 2].map(|at| source.input(at).unwrap_or_default().to_owned());
+        let scale = self.graph.constant(&scale)?.as_f32()?.first().copied()?;
+        let zero = match &self.graph.constant(&zero)?.data {
+            TensorData::U8(zero) => TensorData::U8(vec![*zero.first()?; channels]),
+            TensorData::I8(zero) => TensorData::I8(vec![*zero.first()?; channels]),
+            _ => return None,
+        };
+        let stem = format!("{}_channels", node.output());
+        let scales = self.graph.fresh(&format!("{stem}_scale"));
+        self.graph.initializers.insert(scales.clone(), Tensor::f32(&[channels], vec![scale; channels]));
+        let zeros = self.graph.fresh(&format!("{stem}_zero_point"));
+        self.graph.initializers.insert(zeros.clone(), Tensor { dims: vec![channels], data: zero });
+        let shielded = self.reserve(&stem);
+        let inputs = [quantized.as_str(), &scales, &zeros];
+        let widen = Node::new("DequantizeLinear", &format!("{stem}_dequantize"), &inputs, &[&shielded]);
+        out.push(widen.with("axis", Attribute::Int(1)));
+        Some(shielded)
     }
 
     /// Quantises and dequantises tensor `name`; gives the dequantised one.
@@ -359,7 +438,7 @@ impl Pass {
             _ => {
                 // The other operand of an Add or Mul: stored as activations are.
                 let (min, max) = data.iter().fold((0f32, 0f32), |(low, high), v| (low.min(*v), high.max(*v)));
-                let own = Asymmetric::cover(Range { min, max }, self.options.activations);
+                let own = self.cover(Range { min, max });
                 let (low, high) = own.element.limits();
                 let store = |value: &f32| ((value / own.scale).round() as i32 + own.zero_point).clamp(low, high);
                 let (values, zero) = match own.element {

@@ -1,5 +1,6 @@
 //! LiteRT, through its compiled-model interface on the CPU. Artefacts take and give floats in the source's shapes, so
-//! that samples go in as they are.
+//! that samples go in as they are; those for accelerators take and give integers, which are converted here with the
+//! scales that the file tells.
 
 use std::sync::OnceLock;
 
@@ -7,14 +8,18 @@ use edgefirst_tflite::litert::{
     CompiledModel, Environment, HwAccelerators, Model, Options, RankedTensorType, TensorBuffer,
 };
 use edgefirst_tflite::{Error, Library};
+use edgeyard_tflite::TensorSummary;
 
 use super::{LITERT_VARIABLE, Row, Runner, RuntimeError};
 
 const NAME: &str = "LiteRT";
 /// Tells the library's version where its path does not.
 const VERSION_VARIABLE: &str = "EDGEYARD_LITERT_VERSION";
-/// `kLiteRtElementTypeFloat32`.
+/// `kLiteRtElementTypeFloat32`, and its integers.
 const FLOAT32: u32 = 1;
+const UINT8: u32 = 3;
+const INT16: u32 = 7;
+const INT8: u32 = 9;
 /// One input, one signature: where it is.
 const ONLY: usize = 0;
 
@@ -68,6 +73,8 @@ impl LiteRt {
     ) -> Result<(), RuntimeError> {
         let refused = |error: Error| RuntimeError::Refused { runtime: NAME, problem: error.to_string() };
         let environment = Environment::new(self.library).map_err(refused)?;
+        let parsed = edgeyard_tflite::inspect(model);
+        let summary = parsed.map_err(|error| RuntimeError::Refused { runtime: NAME, problem: error.to_string() })?;
         let model = Model::from_buffer(&environment, model).map_err(refused)?;
         let options = Options::new(self.library).map_err(refused)?;
         let options = options.hardware_accelerators(HwAccelerators::CPU).map_err(refused)?;
@@ -75,28 +82,92 @@ impl LiteRt {
         if count != 1 {
             return Err(RuntimeError::Interface(format!("it has {count} inputs, one is expected")));
         }
-        let shape = shape(&model.input_tensor_type(ONLY, ONLY).map_err(refused)?, "input")?;
+        let kind = model.input_tensor_type(ONLY, ONLY).map_err(refused)?;
+        let shape = shape(&kind, "input")?;
+        let code = Code::of(kind.element_type, summary.inputs.first(), "input")?;
         if shape.first() != Some(&1) || &shape[1..] != sample {
             return Err(RuntimeError::Interface(format!("its input has the shape {shape:?}, a sample has {sample:?}")));
         }
         let compiled = CompiledModel::create(&environment, &model, &options).map_err(refused)?;
         let input = compiled.create_input_buffer(ONLY, ONLY).map_err(refused)?;
-        let (mut outputs, mut sizes) = (Vec::new(), Vec::new());
+        let (mut outputs, mut sizes, mut codes) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..model.num_outputs(ONLY).map_err(refused)? {
-            let dims = self::shape(&model.output_tensor_type(ONLY, index).map_err(refused)?, "output")?;
+            let kind = model.output_tensor_type(ONLY, index).map_err(refused)?;
+            let dims = self::shape(&kind, "output")?;
+            codes.push(Code::of(kind.element_type, summary.outputs.get(index), "output")?);
             sizes.push(dims.iter().product());
             outputs.push(compiled.create_output_buffer(ONLY, index).map_err(refused)?);
         }
-        use_it(&mut Loaded { compiled, inputs: vec![input], outputs, sizes });
+        use_it(&mut Loaded { compiled, code, inputs: vec![input], outputs, sizes, codes });
         Ok(())
     }
 }
 
-/// The shape of a float tensor.
-fn shape(tensor: &RankedTensorType, what: &str) -> Result<Vec<usize>, RuntimeError> {
-    if tensor.element_type != FLOAT32 {
-        return Err(RuntimeError::Interface(format!("an {what} is not float32")));
+/// How an input or output stands for reals.
+#[derive(Clone, Copy)]
+enum Code {
+    Float,
+    Bytes { signed: bool, scale: f32, zero_point: i64 },
+    Words { scale: f32, zero_point: i64 },
+}
+
+impl Code {
+    fn of(element_type: u32, tensor: Option<&TensorSummary>, what: &str) -> Result<Self, RuntimeError> {
+        if element_type == FLOAT32 {
+            return Ok(Self::Float);
+        }
+        let quantization = tensor.and_then(|tensor| tensor.quantization).filter(|(scale, _)| *scale > 0.0);
+        match (element_type, quantization) {
+            (INT8, Some((scale, zero_point))) => Ok(Self::Bytes { signed: true, scale, zero_point }),
+            (UINT8, Some((scale, zero_point))) => Ok(Self::Bytes { signed: false, scale, zero_point }),
+            (INT16, Some((scale, zero_point))) => Ok(Self::Words { scale, zero_point }),
+            _ => Err(RuntimeError::Interface(format!("an {what} is neither float32 nor an integer with a scale"))),
+        }
     }
+
+    fn size(self) -> usize {
+        match self {
+            Self::Float => 4,
+            Self::Bytes { .. } => 1,
+            Self::Words { .. } => 2,
+        }
+    }
+
+    fn write(self, values: &[f32]) -> Vec<u8> {
+        let stored = |value: &f32, scale: f32, zero: i64| (value / scale).round_ties_even() + zero as f32;
+        match self {
+            Self::Float => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Bytes { signed: true, scale, zero_point } => {
+                values.iter().map(|v| stored(v, scale, zero_point).clamp(-128.0, 127.0) as i8 as u8).collect()
+            }
+            Self::Bytes { signed: false, scale, zero_point } => {
+                values.iter().map(|v| stored(v, scale, zero_point).clamp(0.0, 255.0) as u8).collect()
+            }
+            Self::Words { scale, zero_point } => {
+                let word = |v: &f32| (stored(v, scale, zero_point).clamp(-32_768.0, 32_767.0) as i16).to_le_bytes();
+                values.iter().flat_map(word).collect()
+            }
+        }
+    }
+
+    fn read(self, bytes: &[u8]) -> Vec<f32> {
+        let real = |stored: i64, scale: f32, zero: i64| (stored - zero) as f32 * scale;
+        match self {
+            Self::Float => bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect(),
+            Self::Bytes { signed, scale, zero_point } => {
+                let stored = |byte: &u8| if signed { i64::from(*byte as i8) } else { i64::from(*byte) };
+                bytes.iter().map(|byte| real(stored(byte), scale, zero_point)).collect()
+            }
+            Self::Words { scale, zero_point } => {
+                let words = bytes.as_chunks().0.iter();
+                words.map(|chunk| real(i64::from(i16::from_le_bytes(*chunk)), scale, zero_point)).collect()
+            }
+        }
+    }
+}
+
+/// The shape of a tensor.
+fn shape(tensor: &RankedTensorType, what: &str) -> Result<Vec<usize>, RuntimeError> {
     let dims = tensor.layout.dimensions.iter().take(tensor.layout.rank() as usize);
     dims.map(|dim| usize::try_from(*dim))
         .collect::<Result<_, _>>()
@@ -105,10 +176,12 @@ fn shape(tensor: &RankedTensorType, what: &str) -> Result<Vec<usize>, RuntimeErr
 
 struct Loaded<'a> {
     compiled: CompiledModel<'a>,
+    code: Code,
     inputs: Vec<TensorBuffer<'a>>,
     outputs: Vec<TensorBuffer<'a>>,
     /// Elements of each output.
     sizes: Vec<usize>,
+    codes: Vec<Code>,
 }
 
 impl Runner for Loaded<'_> {
@@ -125,16 +198,16 @@ impl Runner for Loaded<'_> {
 impl Loaded<'_> {
     fn one(&mut self, sample: &[f32]) -> Result<Row, RuntimeError> {
         let failed = |error: Error| RuntimeError::Failed { runtime: NAME, problem: error.to_string() };
-        let bytes: Vec<u8> = sample.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = self.code.write(sample);
         for input in &mut self.inputs {
             input.write_bytes(&bytes).map_err(failed)?;
         }
         self.compiled.run_default(&mut self.inputs, &mut self.outputs).map_err(failed)?;
         let mut row = Row { values: Vec::new(), scores: 0 };
-        for (output, size) in self.outputs.iter_mut().zip(&self.sizes) {
-            let mut bytes = vec![0; size * 4];
+        for ((output, size), code) in self.outputs.iter_mut().zip(&self.sizes).zip(&self.codes) {
+            let mut bytes = vec![0; size * code.size()];
             output.read_bytes_into(&mut bytes).map_err(failed)?;
-            row.values.extend(bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)));
+            row.values.extend(code.read(&bytes));
             if row.scores == 0 {
                 row.scores = row.values.len();
             }

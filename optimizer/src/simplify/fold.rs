@@ -44,31 +44,32 @@ pub fn fold(graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
             Some(vec![Tensor { dims: shape, data: at(0)?.data.clone() }])
         }
         "Cast" => one(cast(at(0)?, dtype)),
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mod" | "Equal" | "Greater" | "Less" | "And" | "Or"
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mod" | "Equal" | "Greater" | "Less"
+        | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Xor"
             if inputs.len() == 2 =>
         {
             one(binary(&node.op_type, at(0)?, at(1)?, shape))
         }
-        "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" | "Floor" | "Ceil" | "Not" => {
-            one(unary(&node.op_type, at(0)?))
-        }
+        "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" | "Floor" | "Ceil" | "Not" | "Sin" | "Cos" | "Tanh"
+        | "Sigmoid" | "Relu" | "Sign" | "Round" => one(unary(&node.op_type, at(0)?)),
         "Where" => {
             let (condition, x, y) = (at(0)?.to_i64()?, at(1)?, at(2)?);
             let (from_c, from_x, from_y) =
                 (places(&at(0)?.dims, &shape), places(&x.dims, &shape), places(&y.dims, &shape));
-            match (&x.data, &y.data) {
-                (TensorData::F32(x), TensorData::F32(y)) => {
-                    let pick = |i: usize| if condition[from_c[i]] != 0 { x[from_x[i]] } else { y[from_y[i]] };
-                    let data = (0..from_c.len()).map(pick).collect();
-                    Some(vec![Tensor::f32(&shape, data)])
-                }
-                (TensorData::I64(x), TensorData::I64(y)) => {
-                    let pick = |i: usize| if condition[from_c[i]] != 0 { x[from_x[i]] } else { y[from_y[i]] };
-                    let data = (0..from_c.len()).map(pick).collect();
-                    Some(vec![Tensor::i64(&shape, data)])
-                }
-                _ => None,
+            macro_rules! pick {
+                ($($variant:ident),*) => {
+                    match (&x.data, &y.data) {
+                        $((TensorData::$variant(x), TensorData::$variant(y)) => TensorData::$variant(
+                            (0..from_c.len())
+                                .map(|i| if condition[from_c[i]] != 0 { x[from_x[i]] } else { y[from_y[i]] })
+                                .collect(),
+                        ),)*
+                        _ => return None,
+                    }
+                };
             }
+            let data = pick!(F32, F16, F64, I64, I32, I16, U16, I8, U8, Bool);
+            Some(vec![Tensor { dims: shape, data }])
         }
         "ConstantOfShape" => {
             let fill = node.tensor("value").cloned().unwrap_or_else(|| Tensor::f32(&[1], vec![0.0]));
@@ -80,18 +81,67 @@ pub fn fold(graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
             one(gather(at(0)?, shape, &places))
         }
         "Range" => {
-            let (start, limit, step) = (at(0)?.to_i64()?, at(1)?.to_i64()?, at(2)?.to_i64()?);
-            let (&[start], &[limit], &[step]) = (&start[..], &limit[..], &step[..]) else { return None };
-            if step == 0 || at(0)?.dtype() != DataType::I64 {
-                return None;
+            let count = shape.first().copied().filter(|count| *count <= MAX_GROWTH)?;
+            if let (Some(start), Some(step)) = (at(0)?.as_f32(), at(2)?.as_f32()) {
+                let (start, step) = (start.first()?, step.first()?);
+                let data: Vec<f32> = (0..count).map(|i| start + i as f32 * step).collect();
+                return Some(vec![Tensor::f32(&shape, data)]);
             }
-            let span = limit.checked_sub(start)?;
-            let count = usize::try_from((span as f64 / step as f64).ceil().max(0.0) as i64).ok()?;
-            if count > MAX_GROWTH {
-                return None;
+            let (start, step) = (at(0)?.to_i64()?, at(2)?.to_i64()?);
+            let (&[start], &[step]) = (&start[..], &step[..]) else { return None };
+            let value = |i: usize| start.checked_add(step.checked_mul(i as i64)?);
+            let data: Vec<i64> = (0..count).map(value).collect::<Option<_>>()?;
+            one(cast(&Tensor::i64(&shape, data), dtype))
+        }
+        "Split" => {
+            let data = at(0)?;
+            let axis = crate::ir::axis(node.int("axis", 0), data.dims.len())?;
+            let (strides, mut start) = (strides(&data.dims), 0);
+            let mut parts = Vec::with_capacity(outputs.len());
+            for (_, part) in &outputs {
+                let places = positions(part, |index| {
+                    index.iter().zip(&strides).map(|(i, stride)| i * stride).sum::<usize>() + start * strides[axis]
+                });
+                parts.push(gather(data, part.clone(), &places)?);
+                start += part[axis];
             }
-            let data: Vec<i64> = (0..count as i64).map(|i| start + i * step).collect();
-            Some(vec![Tensor::i64(&[count], data)])
+            Some(parts)
+        }
+        "Tile" => {
+            let data = at(0)?;
+            let strides = strides(&data.dims);
+            let places = positions(&shape, |index| {
+                index.iter().zip(&data.dims).zip(&strides).map(|((i, dim), stride)| i % dim.max(&1) * stride).sum()
+            });
+            one(gather(data, shape, &places))
+        }
+        "Trilu" => {
+            let data = at(0)?;
+            let [.., _, columns] = data.dims[..] else { return None };
+            let rows = data.dims[data.dims.len() - 2];
+            let diagonal = match at(1) {
+                Some(k) => *k.to_i64()?.first()?,
+                None => 0,
+            };
+            let upper = node.int("upper", 1) != 0;
+            let keep = |place: usize| {
+                let (row, column) = ((place / columns.max(1) % rows.max(1)) as i64, (place % columns.max(1)) as i64);
+                let along = column.saturating_sub(row);
+                if upper { along >= diagonal } else { along <= diagonal }
+            };
+            let data = match &data.data {
+                TensorData::F32(data) => {
+                    TensorData::F32(data.iter().enumerate().map(|(at, v)| if keep(at) { *v } else { 0.0 }).collect())
+                }
+                TensorData::I64(data) => {
+                    TensorData::I64(data.iter().enumerate().map(|(at, v)| if keep(at) { *v } else { 0 }).collect())
+                }
+                TensorData::Bool(data) => {
+                    TensorData::Bool(data.iter().enumerate().map(|(at, v)| *v && keep(at)).collect())
+                }
+                _ => return None,
+            };
+            Some(vec![Tensor { dims: shape, data }])
         }
         "Gather" => {
             let (data, indices) = (at(0)?, at(1)?.to_i64()?);
@@ -148,6 +198,15 @@ fn cast(tensor: &Tensor, dtype: DataType) -> Option<Tensor> {
         (DataType::I64, _) => TensorData::I64(tensor.to_i64()?),
         (DataType::I32, TensorData::F32(data)) => TensorData::I32(data.iter().map(|value| *value as i32).collect()),
         (DataType::I32, _) => TensorData::I32(tensor.to_i64()?.iter().map(|value| *value as i32).collect()),
+        (DataType::F64, _) => TensorData::F64(match tensor.to_i64() {
+            Some(data) => data.iter().map(|value| *value as f64).collect(),
+            None => tensor.to_f32()?.iter().map(|value| f64::from(*value)).collect(),
+        }),
+        (DataType::F16, _) => {
+            let floats = cast(tensor, DataType::F32)?;
+            TensorData::F16(floats.as_f32()?.iter().map(|value| half::f16::from_f32(*value).to_bits()).collect())
+        }
+        (DataType::U8, TensorData::Bool(data)) => TensorData::U8(data.iter().map(|value| u8::from(*value)).collect()),
         (DataType::Bool, TensorData::F32(data)) => TensorData::Bool(data.iter().map(|value| *value != 0.0).collect()),
         (DataType::Bool, _) => TensorData::Bool(tensor.to_i64()?.iter().map(|value| *value != 0).collect()),
         _ => return None,
@@ -174,6 +233,8 @@ fn binary(op: &str, a: &Tensor, b: &Tensor, shape: Vec<usize>) -> Option<Tensor>
                 "Equal" => compare(&|i| a[from_a[i]] == b[from_b[i]]),
                 "Greater" => compare(&|i| a[from_a[i]] > b[from_b[i]]),
                 "Less" => compare(&|i| a[from_a[i]] < b[from_b[i]]),
+                "GreaterOrEqual" => compare(&|i| a[from_a[i]] >= b[from_b[i]]),
+                "LessOrEqual" => compare(&|i| a[from_a[i]] <= b[from_b[i]]),
                 _ => return None,
             }
         }
@@ -204,12 +265,15 @@ fn binary(op: &str, a: &Tensor, b: &Tensor, shape: Vec<usize>) -> Option<Tensor>
                 "Equal" => compare(&|i| a[from_a[i]] == b[from_b[i]]),
                 "Greater" => compare(&|i| a[from_a[i]] > b[from_b[i]]),
                 "Less" => compare(&|i| a[from_a[i]] < b[from_b[i]]),
+                "GreaterOrEqual" => compare(&|i| a[from_a[i]] >= b[from_b[i]]),
+                "LessOrEqual" => compare(&|i| a[from_a[i]] <= b[from_b[i]]),
                 _ => return None,
             }
         }
         (TensorData::Bool(a), TensorData::Bool(b)) => match op {
             "And" => compare(&|i| a[from_a[i]] && b[from_b[i]]),
             "Or" => compare(&|i| a[from_a[i]] || b[from_b[i]]),
+            "Xor" => compare(&|i| a[from_a[i]] != b[from_b[i]]),
             "Equal" => compare(&|i| a[from_a[i]] == b[from_b[i]]),
             _ => return None,
         },
@@ -231,10 +295,18 @@ fn unary(op: &str, tensor: &Tensor) -> Option<Tensor> {
                 "Reciprocal" => each(f32::recip),
                 "Floor" => each(f32::floor),
                 "Ceil" => each(f32::ceil),
+                "Sin" => each(f32::sin),
+                "Cos" => each(f32::cos),
+                "Tanh" => each(f32::tanh),
+                "Sigmoid" => each(|value| 1.0 / (1.0 + (-value).exp())),
+                "Relu" => each(|value| value.max(0.0)),
+                "Round" => each(f32::round_ties_even),
+                "Sign" => each(|value| if value == 0.0 { 0.0 } else { value.signum() }),
                 _ => return None,
             }
         }
         TensorData::I64(data) => match op {
+            "Sign" => TensorData::I64(data.iter().map(|value| value.signum()).collect()),
             "Neg" => TensorData::I64(data.iter().map(|value| value.wrapping_neg()).collect()),
             "Abs" => TensorData::I64(data.iter().map(|value| value.wrapping_abs()).collect()),
             _ => return None,
@@ -270,6 +342,18 @@ fn reduce(op: &str, tensor: &Tensor, shape: &[usize], graph: &Graph, node: &Node
                 out[*target] = out[*target].checked_mul(*value)?;
             }
             Some(Tensor::i64(shape, out))
+        }
+        TensorData::I64(data) if matches!(op, "ReduceMax" | "ReduceMin" | "ReduceSum") => {
+            let mut out: Vec<Option<i64>> = vec![None; len];
+            for (value, target) in data.iter().zip(&targets) {
+                out[*target] = Some(match (op, out[*target]) {
+                    (_, None) => *value,
+                    ("ReduceMax", Some(known)) => known.max(*value),
+                    ("ReduceMin", Some(known)) => known.min(*value),
+                    (_, Some(known)) => known.checked_add(*value)?,
+                });
+            }
+            Some(Tensor::i64(shape, out.into_iter().collect::<Option<_>>()?))
         }
         TensorData::F32(data) if matches!(op, "ReduceSum" | "ReduceMean") => {
             let mut out = vec![0f64; len];

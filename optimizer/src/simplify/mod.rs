@@ -2,16 +2,19 @@
 //! into the weights before it. With [`Shapes::Fixed`] every tensor gets a static shape, as lowerings need it.
 //! Outputs of the graph keep their names and values; nodes that need no change keep their bytes.
 
-mod fold;
+mod branch;
+pub(crate) mod fold;
 mod fuse;
+mod patterns;
 mod upgrade;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
 use crate::ir::{Attribute, DataType, Dim, Graph, InferError, Node, infer};
 
+pub use patterns::{Allowed, fuse_patterns};
 pub use upgrade::{UpgradeError, to_opset_13};
 
 /// What is known of the inputs' shapes.
@@ -76,14 +79,15 @@ pub fn simplify(graph: &Graph, shapes: &Shapes) -> Result<Graph, SimplifyError> 
         }
     }
     // Folding uncovers batch normalisations with constant parameters, and fusing uncovers constants: until nothing
-    // changes, which each round brings closer, because it removes a node.
+    // changes. Each round brings that closer: it removes nodes, or an `If`, or a batch normalisation.
     loop {
-        let before = graph.nodes.len();
+        let before = operations(&graph);
         fold_and_infer(&mut graph)?;
         remove_no_ops(&mut graph);
+        fuse_patterns(&mut graph, Allowed::OfOpset);
         fuse::fuse(&mut graph);
         remove_dead(&mut graph);
-        if graph.nodes.len() == before {
+        if operations(&graph) == before {
             break;
         }
     }
@@ -95,6 +99,10 @@ pub fn simplify(graph: &Graph, shapes: &Shapes) -> Result<Graph, SimplifyError> 
         }
     }
     Ok(graph)
+}
+
+fn operations(graph: &Graph) -> Vec<(String, String)> {
+    graph.nodes.iter().map(|node| (node.op_type.clone(), node.output().to_owned())).collect()
 }
 
 fn fix_inputs(graph: &mut Graph, given: &BTreeMap<String, Vec<usize>>) -> Result<(), SimplifyError> {
@@ -131,11 +139,18 @@ fn fix_inputs(graph: &mut Graph, given: &BTreeMap<String, Vec<usize>>) -> Result
     Ok(())
 }
 
-/// One walk in order: infers each node's outputs and replaces it by its value where that can be computed.
+/// One walk in order: infers each node's outputs and replaces it by its value where that can be computed, and an `If`
+/// of known condition by the branch it takes.
 fn fold_and_infer(graph: &mut Graph) -> Result<(), SimplifyError> {
-    let nodes = std::mem::take(&mut graph.nodes);
+    let mut names = if graph.nodes.iter().any(|node| node.is("If")) { branch::names(graph) } else { BTreeSet::new() };
+    let mut nodes: VecDeque<Node> = std::mem::take(&mut graph.nodes).into();
     let mut kept = Vec::with_capacity(nodes.len());
-    for node in nodes {
+    while let Some(node) = nodes.pop_front() {
+        if let Some(taken) = branch::taken(graph, &node, &mut names) {
+            graph.initializers.extend(taken.initializers);
+            taken.nodes.into_iter().rev().for_each(|node| nodes.push_front(node));
+            continue;
+        }
         if let Some(values) = fold::fold(graph, &node) {
             // A graph output must be made by a node; ONNX Runtime takes an initializer, other readers do not.
             if !node.outputs.iter().any(|name| graph.is_output(name)) {

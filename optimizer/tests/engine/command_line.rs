@@ -189,7 +189,7 @@ fn bad_input_ends_in_2_with_what_to_do_and_writes_nothing() {
         (at("none.onnx"), "ort-x86", vec![], "cannot read the model"),
         (at("text.onnx"), "ort-x86", vec![], "not an ONNX file"),
         (at("cut.onnx"), "ort-x86", vec![], "truncated at byte"),
-        (model.clone(), "toaster", vec![], "there are: litert, ort-arm64, ort-x86, tflm"),
+        (model.clone(), "toaster", vec![], "use one of ort-x86, ort-arm64, litert, tflm, edgetpu"),
         (model.clone(), "tflm", vec!["--pass", "fp16"], "Quantize with scheme Float16 cannot be used for target tflm"),
         (model.clone(), "tflm", vec![], "add the pass Quantize with scheme Int8"),
         (model.clone(), "litert", int8.to_vec(), "needs calibration data"),

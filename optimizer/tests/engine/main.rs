@@ -6,5 +6,8 @@ mod round_trip;
 mod shapes;
 mod simplified;
 mod calibrated;
+mod patterns;
 mod quantized;
+mod compressed;
+mod integers;
 mod command_line;

@@ -27,7 +27,7 @@ fn quantized(
     let dataset = Dataset::open(&path).unwrap();
     let runtime = OnnxRuntime::load().unwrap();
     let found = calibrate(&runtime, &model, &dataset, SAMPLES, Calibrator::MinMax, &mut |_, _| true).unwrap();
-    let result = quantize(&model.graph, &found.ranges, QdqOptions { activations, granularity }).unwrap();
+    let result = quantize(&model.graph, &found.ranges, &QdqOptions::new(activations, granularity)).unwrap();
     model.graph = result.graph;
     (model, result.notes)
 }
@@ -46,7 +46,7 @@ fn quality(builder: &Builder, model: &Model, input: &[usize]) -> f64 {
 }
 
 /// What ONNX Runtime's optimiser makes of a model.
-fn fused(model: &Model) -> Vec<String> {
+pub fn fused(model: &Model) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("optimized.onnx");
     OnnxRuntime::load().unwrap().optimized(&model.to_bytes(), &path).unwrap();
@@ -199,8 +199,8 @@ fn what_has_no_integer_kernel_stays_float_and_is_told() {
     let found = quality(&builder, &model, &[1, 8, 10, 10]);
     assert!(found > 25.0, "{found:.1} dB");
     let nothing = Builder::new(13, &[1, 4]).node("Softmax", &["x"], "y", &[]).loaded();
-    let options = QdqOptions { activations: Element::UInt8, granularity: Granularity::PerChannel };
-    assert!(matches!(quantize(&nothing.graph, &Default::default(), options), Err(QdqError::NothingToDo)));
+    let options = QdqOptions::new(Element::UInt8, Granularity::PerChannel);
+    assert!(matches!(quantize(&nothing.graph, &Default::default(), &options), Err(QdqError::NothingToDo)));
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod harness;
 mod models;
 mod ops;
 mod random;
+mod rare;

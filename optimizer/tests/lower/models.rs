@@ -237,8 +237,13 @@ fn what_cannot_be_lowered_is_named_with_its_node() {
     let int8 = Mode::Int8 { io: Int8Io::Int8 };
     let exponential = message(x().node("Exp", &["x"], "y", &[]), int8);
     assert!(exponential.contains("op Exp (node Exp_y)") && exponential.contains("no int8 kernel"), "{exponential}");
-    let dilated = x().node("MaxPool", &["x"], "y", &[("kernel_shape", ints(&[2, 2])), ("dilations", ints(&[2, 2]))]);
-    assert!(message(dilated, Mode::Float32).contains("TFLite has no dilated pooling"));
+    let dilated = x().opset(19).node(
+        "AveragePool",
+        &["x"],
+        "y",
+        &[("kernel_shape", ints(&[2, 2])), ("dilations", ints(&[2, 2]))],
+    );
+    assert!(message(dilated, Mode::Float32).contains("TFLite has no dilated average pooling"));
 }
 
 #[test]

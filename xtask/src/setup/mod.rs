@@ -10,6 +10,7 @@ pub mod qemu;
 pub mod oracles;
 pub mod runtimes;
 pub mod data;
+pub mod corpus;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,7 +57,8 @@ pub fn install() -> Result<()> {
             qemu::install(&cache)?;
             oracles::install(&root, &cache)?;
             runtimes::install(&root, &cache)?;
-            data::install(&cache)
+            data::install(&cache)?;
+            corpus::install(&root, &cache)
         })();
         let built = go.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread that builds Kubernetes panicked")));
         rest.and(built)

@@ -185,14 +185,14 @@ pub fn validate(spec: EdgeBenchmarkSpec) -> Result<Benchmark, Refusal> {
                         reason::UNSUPPORTED_FORMAT,
                         format!(
                             "spec.models: {name}: target {} ({}) does not read {:?} files",
-                            target.name, target.runtime, given.format
+                            target.name, target.summary, given.format
                         ),
                     ));
                 }
                 inputs.push(PlannedInput::new(
                     artifact_input(&name),
                     format!("spec.models {name}.artifact.artifact"),
-                    targets::media_type_of(target.format),
+                    target.media_type(),
                     given.artifact,
                 )?);
                 ModelSubject::Artifact { variant: given.variant.0, target: given.target.0, format: given.format }
@@ -251,10 +251,10 @@ fn device_entry(written: BenchmarkDevice) -> Result<DeviceEntry, Refusal> {
             let mut list: Vec<String> = Vec::new();
             for target in wanted {
                 let known = targets::find(&target.0)?;
-                if list.iter().any(|other| other == known.name) {
+                if list.contains(&known.name) {
                     return Err(refuse(format!("targets names {target} twice")));
                 }
-                list.push(known.name.to_owned());
+                list.push(known.name.clone());
             }
             Some(list)
         }

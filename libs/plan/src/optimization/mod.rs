@@ -1,24 +1,24 @@
 //! A ModelOptimization as work: its inputs and its artefacts, one for each variant and target.
 
 mod next;
+mod passes;
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgeyard_crds::optimization::{
-    AccuracyMetric, Constraints, Goal, ModelFormat, ModelOptimizationSpec, Objective, ObjectiveMetric,
+    AccuracyMetric, Constraints, Goal, InputShape, ModelFormat, ModelOptimizationSpec, Objective, ObjectiveMetric,
     PartialFailurePolicy, Variant,
 };
-use edgeyard_crds::passes::{self, Step};
 use edgeyard_job::media_type;
 use edgeyard_job::spec;
 
 use crate::inputs::PlannedInput;
-use crate::{Refusal, reason, targets};
+use crate::{Refusal, quantity, reason, targets};
 
 pub use next::{Action, Attempt, End, MAX_ATTEMPTS, Observed, Settled, Task, next, retry_at};
 pub use report::{
-    OPTIMIZATION_MEDIA_TYPE, OptimizationReport, artifact, best, check_report, counts, ratio, signed_ratio,
+    OPTIMIZATION_MEDIA_TYPE, OptimizationReport, artifact, best, check_report, counts, headline, ratio, signed_ratio,
 };
 
 /// Name of the input that every artefact is made from.
@@ -37,6 +37,8 @@ pub struct Optimization {
     pub inputs: Vec<PlannedInput>,
     /// The source's file format.
     pub source_format: spec::ModelFormat,
+    /// Shapes of inputs whose dimensions are free in the model, by name.
+    pub input_shapes: BTreeMap<String, Vec<u64>>,
     /// How many calibration samples to use, if there is calibration data.
     pub sample_count: Option<u64>,
     /// How predictions are scored, if there is evaluation data.
@@ -45,6 +47,8 @@ pub struct Optimization {
     pub artifacts: Vec<PlannedArtifact>,
     /// How far accuracy may fall.
     pub max_accuracy_drop: Option<f64>,
+    /// How large an artefact may be.
+    pub max_size_bytes: Option<u64>,
     /// What makes a variant the best of a target.
     pub objective: Objective,
     /// Whether one failed artefact fails the object.
@@ -69,9 +73,14 @@ pub struct PlannedArtifact {
 }
 
 impl PlannedArtifact {
-    /// Whether making it reads calibration data.
+    /// Whether making it makes something of calibration data, if there is some.
+    pub fn reads_calibration(&self) -> bool {
+        edgeyard_targets::reads_calibration(&self.passes)
+    }
+
+    /// Whether it cannot be made without calibration data.
     pub fn needs_calibration(&self) -> bool {
-        self.passes.iter().any(|pass| matches!(pass, spec::Pass::Quantize { scheme: spec::Scheme::Int8, .. }))
+        edgeyard_targets::needs_calibration(&self.passes)
     }
 }
 
@@ -92,14 +101,12 @@ pub fn validate(spec: ModelOptimizationSpec) -> Result<Optimization, Refusal> {
         active_deadline_seconds,
         suspend,
     } = spec;
-    if source.format == ModelFormat::TfLite {
-        return Err(Refusal::new(
-            reason::UNSUPPORTED_FORMAT,
-            "spec.source.format: TFLite models cannot be optimised, only ONNX models: export the model to ONNX, or \
-             measure it as it is with an EdgeBenchmark's models[].artifact",
-        ));
-    }
-    let mut inputs = vec![PlannedInput::new(SOURCE, "spec.source.artifact", media_type::ONNX, source.artifact)?];
+    let (source_format, source_type) = match source.format {
+        ModelFormat::Onnx => (spec::ModelFormat::Onnx, media_type::ONNX),
+        ModelFormat::TfLite => (spec::ModelFormat::TfLite, media_type::TFLITE),
+    };
+    let input_shapes = input_shapes(source.input_shapes)?;
+    let mut inputs = vec![PlannedInput::new(SOURCE, "spec.source.artifact", source_type, source.artifact)?];
     let mut sample_count = None;
     if let Some(calibration) = calibration {
         sample_count = Some(positive(calibration.sample_count, "spec.calibration.sampleCount")?);
@@ -121,26 +128,49 @@ pub fn validate(spec: ModelOptimizationSpec) -> Result<Optimization, Refusal> {
     {
         return Err(Refusal::new(
             reason::INVALID_SPEC,
-            format!("spec.calibration is required: variant {} quantises to Int8", artifact.variant),
+            format!(
+                "spec.calibration is required: variant {} has a pass that reads calibration data",
+                artifact.variant
+            ),
         ));
     }
-    let max_accuracy_drop = match constraints {
-        Some(Constraints { max_accuracy_drop: Some(drop) }) => {
-            if metric.is_none() {
-                return Err(Refusal::new(
-                    reason::INVALID_SPEC,
-                    "spec.evaluation is required: constraints.maxAccuracyDrop needs data to compute accuracy from",
-                ));
-            }
-            Some(drop.0.parse().map_err(|_| {
-                Refusal::new(
-                    reason::INVALID_SPEC,
-                    format!("spec.constraints.maxAccuracyDrop: {drop} is not a number from 0 to 1"),
-                )
-            })?)
+    let Constraints { max_accuracy_drop, max_size } =
+        constraints.unwrap_or(Constraints { max_accuracy_drop: None, max_size: None });
+    let max_accuracy_drop = match max_accuracy_drop {
+        Some(_) if metric.is_none() => {
+            return Err(Refusal::new(
+                reason::INVALID_SPEC,
+                "spec.evaluation is required: constraints.maxAccuracyDrop needs data to compute accuracy from",
+            ));
         }
-        Some(Constraints { max_accuracy_drop: None }) | None => None,
+        Some(drop) => Some(passes::share(&drop, "spec.constraints.maxAccuracyDrop")?),
+        None => None,
     };
+    let max_size_bytes = match max_size {
+        Some(size) => Some(quantity::units(&size).filter(|bytes| *bytes > 0).ok_or_else(|| {
+            Refusal::new(
+                reason::INVALID_SPEC,
+                format!("spec.constraints.maxSize: {} is no size above zero, such as 64Ki", size.0),
+            )
+        })?),
+        None => None,
+    };
+    let mixed = |artifact: &&PlannedArtifact| {
+        let mixed = |pass: &spec::Pass| matches!(pass, spec::Pass::Quantize { max_float_operators, .. } if *max_float_operators > 0);
+        artifact.passes.iter().any(mixed)
+    };
+    if max_accuracy_drop.is_none()
+        && let Some(artifact) = artifacts.iter().find(mixed)
+    {
+        return Err(Refusal::new(
+            reason::INVALID_SPEC,
+            format!(
+                "spec.constraints.maxAccuracyDrop is required: variant {} has maxFloatOperators, which act only when it \
+                 would be missed",
+                artifact.variant
+            ),
+        ));
+    }
     let objective = objective.unwrap_or(Objective { metric: ObjectiveMetric::SizeBytes, goal: Goal::Minimize });
     if objective.metric == ObjectiveMetric::Accuracy && metric.is_none() {
         return Err(Refusal::new(reason::INVALID_SPEC, "spec.evaluation is required: the objective compares Accuracy"));
@@ -148,11 +178,13 @@ pub fn validate(spec: ModelOptimizationSpec) -> Result<Optimization, Refusal> {
     let parallelism = usize::try_from(positive(parallelism, "spec.parallelism")?).unwrap_or(MAX_ARTIFACTS);
     Ok(Optimization {
         inputs,
-        source_format: spec::ModelFormat::Onnx,
+        source_format,
+        input_shapes,
         sample_count,
         metric,
         artifacts,
         max_accuracy_drop,
+        max_size_bytes,
         objective,
         all_or_nothing: partial_failure_policy == PartialFailurePolicy::Fail,
         parallelism,
@@ -168,7 +200,7 @@ fn plan_artifacts(variants: Vec<Variant>) -> Result<Vec<PlannedArtifact>, Refusa
         if !names.insert(name.0.clone()) {
             return Err(Refusal::new(reason::INVALID_SPEC, format!("spec.variants: {name} is there twice")));
         }
-        let passes = passes.into_iter().map(pass).collect::<Result<Vec<_>, _>>()?;
+        let passes = passes.into_iter().map(passes::pass).collect::<Result<Vec<_>, _>>()?;
         let mut seen = BTreeSet::new();
         for target in wanted {
             if !seen.insert(target.0.clone()) {
@@ -196,26 +228,16 @@ fn plan_artifacts(variants: Vec<Variant>) -> Result<Vec<PlannedArtifact>, Refusa
     Ok(artifacts)
 }
 
-fn pass(pass: passes::Pass) -> Result<spec::Pass, Refusal> {
-    match pass.validate()? {
-        Step::Quantize(passes::Quantize { scheme, granularity, calibrator }) => Ok(spec::Pass::Quantize {
-            scheme: match scheme {
-                passes::QuantizationScheme::Float16 => spec::Scheme::Float16,
-                passes::QuantizationScheme::Int8 => spec::Scheme::Int8,
-            },
-            granularity: match granularity {
-                Some(passes::Granularity::PerTensor) => spec::Granularity::PerTensor,
-                Some(passes::Granularity::PerChannel) | None => spec::Granularity::PerChannel,
-            },
-            calibrator: match calibrator {
-                Some(passes::Calibrator::Percentile) => spec::Calibrator::Percentile,
-                Some(passes::Calibrator::MinMax) | None => spec::Calibrator::MinMax,
-            },
-            bias_correction: false,
-            max_float_operators: 0,
-            block_size: None,
-        }),
+fn input_shapes(shapes: Vec<InputShape>) -> Result<BTreeMap<String, Vec<u64>>, Refusal> {
+    let mut by_name = BTreeMap::new();
+    for InputShape { name, shape } in shapes {
+        let sizes = shape.iter().map(|size| positive(*size, &format!("spec.source.inputShapes {name}")));
+        let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+        if by_name.insert(name.clone(), sizes).is_some() {
+            return Err(Refusal::new(reason::INVALID_SPEC, format!("spec.source.inputShapes: {name} is there twice")));
+        }
     }
+    Ok(by_name)
 }
 
 fn positive(number: i32, field: &str) -> Result<u64, Refusal> {
@@ -256,12 +278,59 @@ variants:
     }
 
     #[test]
+    fn every_setting_reaches_the_job() {
+        let yaml = MINIMAL
+            .replacen("format: ONNX", "format: TFLite, inputShapes: [{name: x, shape: [1, 28]}]", 1)
+            .replacen("variants:", "constraints: {maxSize: 64Ki, maxAccuracyDrop: '0.01'}\nvariants:", 1)
+            .replacen(
+                "[{type: Quantize, quantize: {scheme: Int8}}]",
+                "[{type: Equalize, equalize: {}}, {type: Prune, prune: {pattern: NOfM, n: 2, m: 4}}, \
+                 {type: Prune, prune: {pattern: Structured, score: Taylor, sparsity: '0.25'}}, \
+                 {type: Factorize, factorize: {method: SpatialSvd, macs: '0.5'}}, \
+                 {type: Quantize, quantize: {scheme: Int8, calibrator: MeanSquaredError, biasCorrection: true, maxFloatOperators: 3}}]",
+                1,
+            );
+        let plan = from_yaml(&yaml).unwrap();
+        assert_eq!(plan.source_format, spec::ModelFormat::TfLite);
+        assert_eq!((plan.max_size_bytes, plan.max_accuracy_drop), (Some(65_536), Some(0.01)));
+        assert_eq!(plan.input_shapes["x"], [1, 28]);
+        let wanted = serde_json::json!([
+            {"type": "Equalize"},
+            {"type": "Prune", "pattern": "NOfM", "score": "Magnitude", "n": 2, "m": 4},
+            {"type": "Prune", "pattern": "Structured", "score": "Taylor", "sparsity": 0.25},
+            {"type": "Factorize", "method": "SpatialSvd", "macs": 0.5},
+            {"type": "Quantize", "scheme": "Int8", "granularity": "PerChannel", "calibrator": "MeanSquaredError",
+             "biasCorrection": true, "maxFloatOperators": 3},
+        ]);
+        assert_eq!(serde_json::to_value(&plan.artifacts[2].passes).unwrap(), wanted);
+    }
+
+    #[test]
     fn bad_input_is_told_what_to_do() {
         for (from, to, reason, part) in [
             ("targets: [ort-x86, litert]", "targets: [tflm]", reason::INCOMPATIBLE_PASS, "take tflm out"),
             ("targets: [ort-x86, litert]", "targets: [npu]", reason::UNKNOWN_TARGET, "use one of"),
             ("targets: [ort-x86, litert]", "targets: [litert, litert]", reason::INVALID_SPEC, "litert twice"),
-            ("format: ONNX", "format: TFLite", reason::UNSUPPORTED_FORMAT, "export the model"),
+            (
+                "variants:",
+                "constraints: {maxSize: 0Ki}\nvariants:",
+                reason::INVALID_SPEC,
+                "spec.constraints.maxSize: 0Ki is no size",
+            ),
+            ("scheme: Int8", "scheme: Int8, maxFloatOperators: 4", reason::INVALID_SPEC, "maxAccuracyDrop is required"),
+            ("passes: []", "passes: [{type: Factorize, factorize: {}}]", reason::INCOMPATIBLE_PASS, "energy and macs"),
+            (
+                "passes: []",
+                "passes: [{type: Prune, prune: {pattern: Structured, score: Taylor}}]",
+                reason::INCOMPATIBLE_PASS,
+                "needs a sparsity",
+            ),
+            (
+                "artifact: {configMapKeyRef",
+                "inputShapes: [{name: x, shape: [0]}], artifact: {configMapKeyRef",
+                reason::INVALID_SPEC,
+                "inputShapes x: 0 must be at least 1",
+            ),
             ("name: int8", "name: fp32", reason::INVALID_SPEC, "fp32 is there twice"),
             (
                 "evaluation:",

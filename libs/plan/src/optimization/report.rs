@@ -1,7 +1,9 @@
 //! From reports to status: what was made, whether it is what was asked for, and which is best.
 
 use edgeyard_crds::optimization::{Goal, ModelFormat, Objective, ObjectiveMetric};
-use edgeyard_crds::optimization_status::{Accuracy, Artifact, ArtifactCounts, ArtifactState, Best, Verification};
+use edgeyard_crds::optimization_status::{
+    Accuracy, Artifact, ArtifactCounts, ArtifactState, Best, Headline, Verification,
+};
 use edgeyard_crds::scalars::{Digest, Key, Ratio, Reason, SignedRatio, TargetName};
 use edgeyard_job::report::{ImportedInput, Optimized, ReportMetadata, VerificationLevel};
 use edgeyard_job::spec;
@@ -95,7 +97,7 @@ pub fn check_report(asked: &PlannedArtifact, source_digest: &str, report: &Optim
 }
 
 /// The status entry of an artefact, and how it is settled, from its report. `rejected` is what the job said about the
-/// constraints; the operator holds the drop against them itself as well.
+/// constraints; the operator holds drop and size against them itself as well.
 pub fn artifact(
     plan: &Optimization,
     asked: &PlannedArtifact,
@@ -109,7 +111,13 @@ pub fn artifact(
         )),
         _ => None,
     };
-    let settled = rejected.or(too_far).map_or(Settled::Done, Settled::Rejected);
+    let too_large = plan.max_size_bytes.filter(|most| report.artifact.size_bytes > *most).map(|most| {
+        Refusal::new(
+            reason::ARTIFACT_TOO_LARGE,
+            format!("the artefact has {} bytes, at most {most} are allowed", report.artifact.size_bytes),
+        )
+    });
+    let settled = rejected.or(too_far).or(too_large).map_or(Settled::Done, Settled::Rejected);
     let (state, why) = match &settled {
         Settled::Done => (ArtifactState::Verified, None),
         Settled::Rejected(why) | Settled::Failed(why) => (ArtifactState::Rejected, Some(Reason(why.reason.clone()))),
@@ -139,6 +147,8 @@ pub fn artifact(
             VerificationLevel::Compiled => Verification::Compiled,
             VerificationLevel::Linted => Verification::Linted,
         }),
+        macs: report.cost.and_then(|cost| i64::try_from(cost.macs).ok()),
+        parameters: report.cost.and_then(|cost| i64::try_from(cost.parameters).ok()),
     };
     (status, settled)
 }
@@ -187,6 +197,48 @@ pub fn best(objective: &Objective, artifacts: &[Artifact]) -> Vec<Best> {
     found.into_iter().map(|(best, _)| best).take(16).collect()
 }
 
+/// What `kubectl get -o wide` shows; `None` before anything is settled.
+pub fn headline(artifacts: &[Artifact], best: &[Best]) -> Option<Headline> {
+    let verified = || artifacts.iter().filter(|artifact| artifact.state == ArtifactState::Verified);
+    let smallest =
+        verified().filter_map(|artifact| Some((artifact.size_bytes?, artifact))).min_by_key(|(size, _)| *size);
+    let smallest = smallest.map(|(size, artifact)| format!("{}/{} {size} B", artifact.variant, artifact.target));
+    let levels = [Verification::Executed, Verification::Compiled, Verification::Linted].map(|level| {
+        let count = verified().filter(|artifact| artifact.verification == Some(level)).count();
+        (count > 0).then(|| format!("{count} {level:?}"))
+    });
+    let levels: Vec<String> = levels.into_iter().flatten().collect();
+    let problems = artifacts.iter().filter(|a| matches!(a.state, ArtifactState::Rejected | ArtifactState::Failed));
+    let problems = problems.map(|artifact| {
+        let why = artifact.reason.as_ref().map_or("unknown", |reason| reason.0.as_str());
+        format!("{}/{}: {why}", artifact.variant, artifact.target)
+    });
+    let headline = Headline {
+        best: listed(best.iter().map(|best| format!("{}={}", best.target, best.variant)), " "),
+        smallest,
+        verification: (!levels.is_empty()).then(|| levels.join(", ")),
+        problems: listed(problems, ", "),
+    };
+    let empty = Headline { best: None, smallest: None, verification: None, problems: None };
+    (headline != empty).then_some(headline)
+}
+
+/// As many as fit into what status allows, and how many more there are.
+fn listed(items: impl Iterator<Item = String>, between: &str) -> Option<String> {
+    const ROOM: usize = 256 - " and 63 more".len();
+    let items: Vec<String> = items.collect();
+    let mut text = String::new();
+    for (index, item) in items.iter().enumerate() {
+        let between = if index == 0 { "" } else { between };
+        if text.len() + between.len() + item.len() > ROOM {
+            return Some(format!("{text} and {} more", items.len() - index));
+        }
+        text += between;
+        text += item;
+    }
+    (!text.is_empty()).then_some(text)
+}
+
 /// A ratio as status shows it: four places, or as many of six as it has.
 pub fn ratio(value: f64) -> String {
     shorten(format!("{:.6}", value.clamp(0.0, 1.0)))
@@ -232,7 +284,40 @@ mod tests {
             }),
             accuracy_drop: None,
             verification: None,
+            macs: None,
+            parameters: None,
         }
+    }
+
+    #[test]
+    fn the_headline_is_short_and_tells_the_story() {
+        let mut artifacts = vec![
+            made("fp32", "litert", 40_000, "0.98", ArtifactState::Verified),
+            made("int8", "litert", 10_000, "0.97", ArtifactState::Verified),
+            made("int4", "tflm", 0, "0.97", ArtifactState::Failed),
+            made("pruned", "litert", 9_000, "0.50", ArtifactState::Rejected),
+        ];
+        artifacts[0].verification = Some(Verification::Executed);
+        artifacts[1].verification = Some(Verification::Linted);
+        artifacts[2].reason = Some(Reason("IncompatiblePass".into()));
+        artifacts[3].reason = Some(Reason("AccuracyDropTooLarge".into()));
+        let best = best(&Objective { metric: ObjectiveMetric::SizeBytes, goal: Goal::Minimize }, &artifacts);
+        let told = headline(&artifacts, &best).unwrap();
+        assert_eq!(told.best.as_deref(), Some("litert=int8"));
+        assert_eq!(told.smallest.as_deref(), Some("int8/litert 10000 B"));
+        assert_eq!(told.verification.as_deref(), Some("1 Executed, 1 Linted"));
+        assert_eq!(told.problems.as_deref(), Some("int4/tflm: IncompatiblePass, pruned/litert: AccuracyDropTooLarge"));
+        let many: Vec<_> = (0..64)
+            .map(|n| {
+                let mut one =
+                    made(&format!("a-very-long-name-of-a-variant-{n:02}"), "ort-x86", 1, "0.9", ArtifactState::Failed);
+                one.reason = Some(Reason("R".repeat(40)));
+                one
+            })
+            .collect();
+        let problems = headline(&many, &[]).unwrap().problems.unwrap();
+        assert!(problems.chars().count() <= 256 && problems.contains(" and "), "{problems}");
+        assert_eq!(headline(&[], &[]), None);
     }
 
     #[test]

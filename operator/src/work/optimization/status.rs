@@ -4,7 +4,7 @@ use edgeyard_crds::descriptor::Descriptor;
 use edgeyard_crds::optimization::ModelOptimization;
 use edgeyard_crds::optimization_status::{Artifact, ArtifactState, ModelOptimizationStatus, Phase, ResolvedInput};
 use edgeyard_crds::scalars::{Digest, Key, Reason, TargetName};
-use edgeyard_plan::optimization::{End, Optimization, Settled, best, counts, retry_at};
+use edgeyard_plan::optimization::{End, Optimization, Settled, best, counts, headline, retry_at};
 use edgeyard_plan::{Refusal, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -71,6 +71,7 @@ impl Draft {
         let counts = counts(&self.status.artifacts);
         self.status.artifact_counts = Some(counts);
         self.status.best = best(&plan.objective, &self.status.artifacts);
+        self.status.headline = headline(&self.status.artifacts, &self.status.best);
         let idle = counts.active == 0 && !seen.inputs.task.active;
         if plan.suspend {
             self.status.phase = Some(Phase::Suspended);
@@ -127,6 +128,7 @@ impl Draft {
         }
         if !self.status.artifacts.is_empty() {
             self.status.artifact_counts = Some(counts(&self.status.artifacts));
+            self.status.headline = headline(&self.status.artifacts, &self.status.best);
         }
     }
 
@@ -178,6 +180,8 @@ fn artifact(variant: &str, target: &str, seen: &SeenArtifact) -> Artifact {
         accuracy: None,
         accuracy_drop: None,
         verification: None,
+        macs: None,
+        parameters: None,
     }
 }
 
@@ -201,6 +205,7 @@ fn empty() -> ModelOptimizationStatus {
         artifact_counts: None,
         artifacts: Vec::new(),
         best: Vec::new(),
+        headline: None,
         report: None,
         conditions: Vec::new(),
     }

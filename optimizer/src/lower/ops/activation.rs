@@ -121,11 +121,11 @@ pub(super) fn log_softmax(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     along_last(walk, BuiltinOp::LOG_SOFTMAX, Options::Empty(36), false)
 }
 
-/// `Elu` with the only slope TFLite has.
+/// `Elu`; TFLite's own has a slope of 1.
 pub(super) fn elu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let alpha = walk.node().float("alpha", 1.0);
     if alpha != 1.0 {
-        return Err(walk.refuse(format!("its alpha is {alpha}"), "TFLite's ELU has alpha 1"));
+        return super::formula::elu_like(walk, alpha, 1.0, 1.0);
     }
     unary(walk, BuiltinOp::ELU, false)
 }

@@ -125,29 +125,81 @@ fn fully_connected(
     Ok(walk.emit(BuiltinOp::FULLY_CONNECTED, options, &[tensor, weights, bias], dims))
 }
 
-/// `MatMul` of tensors of at least two dimensions.
+/// `MatMul`; a vector counts as a matrix of one row or column.
 pub(super) fn matmul(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let a = walk.operand(0)?;
     let b = walk.operand(1)?;
-    let (rank_a, rank_b) = (a.dims.len(), b.dims.len());
-    if rank_a < 2 || rank_b < 2 {
-        return Err(walk.refuse("one of its operands is a vector", "reshape the vector to a matrix before it"));
+    let vectors = (a.dims.len() == 1, b.dims.len() == 1);
+    if vectors != (false, false) {
+        return of_vector(walk, a, b, vectors);
     }
+    let dims = walk.shape(walk.node().output())?;
+    let constant = walk.optional_floats(walk.input(1)?);
+    multiply(walk, a, b, constant, dims)
+}
+
+/// The vector becomes a matrix, and the product loses the axis again.
+fn of_vector(walk: &mut Walk<'_>, a: Stored, b: Stored, vectors: (bool, bool)) -> Result<(), LowerError> {
+    let node = walk.node();
+    let shown = walk.shape(node.output())?;
+    let mut dims = shown.clone();
+    let as_matrix = |walk: &mut Walk<'_>, x: Stored, dims: Vec<usize>| {
+        let plain = x.plain(&mut walk.draft, walk.at);
+        let tensor = walk.draft.reshaped(walk.at, plain, &dims);
+        let layout = Layout::Axes(Layout::identity(dims.len()));
+        Stored { tensor, dims, layout }
+    };
+    let (a, b) = match vectors {
+        (true, true) => {
+            dims = vec![1, 1];
+            let size = (a.dims[0], b.dims[0]);
+            (as_matrix(walk, a, vec![1, size.0]), as_matrix(walk, b, vec![size.1, 1]))
+        }
+        (true, false) => {
+            dims.insert(dims.len() - 1, 1);
+            let size = a.dims[0];
+            (as_matrix(walk, a, vec![1, size]), b)
+        }
+        _ => {
+            dims.push(1);
+            let size = b.dims[0];
+            (a, as_matrix(walk, b, vec![size, 1]))
+        }
+    };
+    let constant = match walk.optional_floats(walk.input(1)?) {
+        Some((shape, values)) if vectors.1 => Some((shape, values)).filter(|(shape, _)| shape.len() == 1),
+        other => other,
+    };
+    multiply(walk, a, b, constant, dims)?;
+    let product = walk.value(walk.node().output())?;
+    let plain = product.plain(&mut walk.draft, walk.at);
+    let tensor = walk.draft.reshaped(walk.at, plain, &shown);
+    let axes = Layout::identity(shown.len());
+    walk.define(tensor, shown, axes);
+    Ok(())
+}
+
+fn multiply(
+    walk: &mut Walk<'_>,
+    a: Stored,
+    b: Stored,
+    constant: Option<(&[usize], Vec<f32>)>,
+    dims: Vec<usize>,
+) -> Result<(), LowerError> {
+    let (rank_a, rank_b) = (a.dims.len(), b.dims.len());
     if a.dims[rank_a - 1] != b.dims[rank_b - 2] {
         return Err(walk.refuse(format!("shapes {:?} and {:?} do not fit", a.dims, b.dims), "repair the model"));
     }
-    if let Some((shape, weights)) = walk.optional_floats(walk.input(1)?)
-        && shape.len() == 2
+    if let Some((_, weights)) = constant
+        && rank_b == 2
     {
+        let shape = &b.dims;
         let weights = permuted_order(shape, &[1, 0]).into_iter().map(|at| weights[at]).collect();
-        let mut dims = a.dims.clone();
-        dims[rank_a - 1] = shape[1];
         let output = fully_connected(walk, &a, shape[0], weights, vec![0.0; shape[1]], &dims)?;
         walk.define(output, dims, Layout::identity(rank_a));
         return Ok(());
     }
     let rank = rank_a.max(rank_b);
-    let dims = walk.shape(walk.node().output())?;
     // Both sides get the same number of dimensions: not every kernel broadcasts batches of different rank.
     let sides = [a, b].map(|side| {
         let plain = side.plain(&mut walk.draft, walk.at);
@@ -156,9 +208,20 @@ pub(super) fn matmul(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         walk.draft.reshaped(walk.at, plain, &shape)
     });
     if rank > 4 {
-        return Err(
-            walk.refuse(format!("it multiplies {rank}-dimensional tensors"), "at most 4 dimensions are lowered")
-        );
+        // Equal batches of more axes are one.
+        let shapes = sides.map(|side| walk.draft.tensors[side].shape.clone());
+        if shapes[0][..rank - 2] != shapes[1][..rank - 2] {
+            let why = format!("it multiplies {rank}-dimensional tensors of different batches");
+            return Err(walk.refuse(why, "at most 4 dimensions are lowered"));
+        }
+        let batch: usize = dims[..rank - 2].iter().product();
+        let flat = |shape: &[usize]| vec![batch, shape[rank - 2], shape[rank - 1]];
+        let [left, right] = [0, 1].map(|at| walk.draft.reshaped(walk.at, sides[at], &flat(&shapes[at])));
+        let options = opt::BatchMatMul::default();
+        let output = walk.emit(BuiltinOp::BATCH_MATMUL, options, &[left, right], &flat(&dims));
+        let output = walk.draft.reshaped(walk.at, output, &dims);
+        walk.define(output, dims, Layout::identity(rank));
+        return Ok(());
     }
     let output = walk.emit(BuiltinOp::BATCH_MATMUL, opt::BatchMatMul::default(), &sides, &dims);
     walk.define(output, dims, Layout::identity(rank));

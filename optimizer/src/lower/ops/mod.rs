@@ -4,9 +4,12 @@
 mod activation;
 mod conv;
 mod elementwise;
+mod formula;
+mod logic;
 mod matmul;
 mod normalize;
 mod pool;
+mod recurrent;
 mod reduce;
 mod resize;
 mod select;
@@ -73,6 +76,34 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "ReduceMin" => reduce::reduce(walk, Tfl::REDUCE_MIN),
         "ArgMax" => reduce::arg(walk, Tfl::ARG_MAX),
         "ArgMin" => reduce::arg(walk, Tfl::ARG_MIN),
+        "Cast" => logic::cast(walk),
+        "Where" => logic::choose(walk),
+        "Expand" => logic::expand(walk),
+        "Greater" => logic::compare(walk, Tfl::GREATER),
+        "GreaterOrEqual" => logic::compare(walk, Tfl::GREATER_EQUAL),
+        "Less" => logic::compare(walk, Tfl::LESS),
+        "LessOrEqual" => logic::compare(walk, Tfl::LESS_EQUAL),
+        "Equal" => logic::compare(walk, Tfl::EQUAL),
+        "And" => logic::compare(walk, Tfl::LOGICAL_AND),
+        "Or" => logic::compare(walk, Tfl::LOGICAL_OR),
+        "Not" => logic::not(walk),
+        "Erf" => formula::erf(walk),
+        "Reciprocal" => formula::reciprocal(walk),
+        "Mish" => formula::mish(walk),
+        "Softsign" => formula::softsign(walk),
+        "Selu" => {
+            let (alpha, gamma) = (node.float("alpha", 1.673_263_2), node.float("gamma", 1.050_701));
+            formula::elu_like(walk, alpha, gamma, 1.0)
+        }
+        "Celu" => {
+            let alpha = node.float("alpha", 1.0);
+            formula::elu_like(walk, alpha, 1.0, alpha)
+        }
+        "Sum" => formula::sum(walk, false),
+        "Mean" => formula::sum(walk, true),
+        "Round" => activation::unary(walk, Tfl::ROUND, false),
+        "Sign" => activation::unary(walk, Tfl::SIGN, false),
+        "LSTM" => recurrent::lstm(walk),
         "Flatten" => shape::flatten(walk),
         "Reshape" => shape::reshape(walk),
         "Squeeze" => shape::squeeze(walk),

@@ -3,7 +3,7 @@
 use edgeyard_tflite::{BuiltinOp, Options, Padding, op_options as opt};
 
 use super::super::LowerError;
-use super::super::draft::{PADV2_OPTIONS, TensorId, Value};
+use super::super::draft::{MAXIMUM_MINIMUM_OPTIONS, PADV2_OPTIONS, TensorId, Value};
 use super::super::layout::{Layout, Stored, stored_shape};
 use super::super::walk::Walk;
 use super::conv;
@@ -31,13 +31,18 @@ fn max_pool_over(walk: &mut Walk<'_>, x: Stored, axes: Vec<Option<usize>>, windo
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
     let non_negative = walk.draft.tensors[input].non_negative;
     let (input, padding) = match window.padding() {
-        Some(padding) => (input, padding),
+        Some(padding) if padding == Padding::Valid || window.dilation == [1, 1] => (input, padding),
         // Zero is the least value of what is never negative.
-        None if non_negative => (conv::pad(walk, input, window), Padding::Valid),
-        None => (pad_with_lowest(walk, input, window), Padding::Valid),
+        _ if non_negative => (conv::pad(walk, input, window), Padding::Valid),
+        _ => (pad_with_lowest(walk, input, window), Padding::Valid),
     };
     let dims = pooled(&x.dims, window);
-    let output = pool(walk, BuiltinOp::MAX_POOL_2D, input, padding, window, &stored_shape(&dims, &axes));
+    let shape = stored_shape(&dims, &axes);
+    let output = if window.dilation == [1, 1] {
+        pool(walk, BuiltinOp::MAX_POOL_2D, input, padding, window, &shape)
+    } else {
+        dilated_max_pool(walk, input, window, &shape)
+    };
     walk.draft.tensors[output].origin = walk.origin().map(str::to_owned);
     walk.draft.tensors[output].non_negative = non_negative;
     walk.define(output, dims, axes);
@@ -48,6 +53,9 @@ fn max_pool_over(walk: &mut Walk<'_>, x: Stored, axes: Vec<Option<usize>>, windo
 /// differ, zeros are padded and a constant per position corrects the divisor.
 pub(super) fn average_pool(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let (x, axes, window) = window_of(walk)?;
+    if window.dilation != [1, 1] {
+        return Err(walk.refuse("it is dilated", "TFLite has no dilated average pooling"));
+    }
     let include = walk.node().int("count_include_pad", 0) != 0;
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
     let dims = pooled(&x.dims, &window);
@@ -95,9 +103,6 @@ fn window_of(walk: &mut Walk<'_>) -> Result<(Stored, Vec<Option<usize>>, Window)
         .filter(|kernel| kernel.len() == x.dims.len() - 2)
         .ok_or_else(|| walk.refuse("its kernel_shape does not fit its input", "repair the model"))?;
     let window = Window::of(walk, &x.dims, &kernel)?;
-    if window.dilation != [1, 1] {
-        return Err(walk.refuse("it is dilated", "TFLite has no dilated pooling"));
-    }
     Ok((x, axes, window))
 }
 
@@ -119,6 +124,32 @@ fn pool(
     let [filter_height, filter_width] = window.kernel.map(|value| value as i32);
     let options = opt::Pool2D { padding, stride_w, stride_h, filter_width, filter_height, ..opt::Pool2D::default() };
     walk.emit_inner(op, options, &[input], shape)
+}
+
+/// TFLite has no dilated pooling: the largest of the input shifted to every element of the kernel.
+fn dilated_max_pool(walk: &mut Walk<'_>, input: TensorId, window: &Window, shape: &[usize]) -> TensorId {
+    let origin = walk.draft.tensors[input].origin.clone();
+    let mut largest = None;
+    for row in 0..window.kernel[0] {
+        for column in 0..window.kernel[1] {
+            let begin = [0, row * window.dilation[0], column * window.dilation[1], 0];
+            let last = |at: usize| begin[at + 1] + (window.output[at] - 1) * window.stride[at] + 1;
+            let end = [shape[0], last(0), last(1), shape[3]];
+            let strides = [1, window.stride[0], window.stride[1], 1];
+            let [begin, end, strides] = [begin, end, strides].map(|list| walk.draft.ints(&list));
+            let options = opt::StridedSlice::default();
+            let part = walk.emit_inner(BuiltinOp::STRIDED_SLICE, options, &[input, begin, end, strides], shape);
+            walk.draft.tensors[part].origin.clone_from(&origin);
+            largest = Some(match largest {
+                None => part,
+                Some(known) => {
+                    let options = Options::Empty(MAXIMUM_MINIMUM_OPTIONS);
+                    walk.emit_inner(BuiltinOp::MAXIMUM, options, &[known, part], shape)
+                }
+            });
+        }
+    }
+    largest.unwrap_or(input)
 }
 
 fn pad_with_lowest(walk: &mut Walk<'_>, input: TensorId, window: &Window) -> TensorId {

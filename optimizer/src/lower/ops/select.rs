@@ -17,7 +17,7 @@ struct Part {
 
 /// `Slice` with constant bounds and positive steps.
 pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let rank = x.dims.len();
     let missing = |what: &str| walk.refuse(format!("it has no {what}"), "repair the model");
     let starts = walk.integers(1, "starts")?.ok_or_else(|| missing("starts"))?;
@@ -81,7 +81,7 @@ fn part_of(walk: &mut Walk<'_>, x: &Stored, parts: &[Part], index: usize) -> Res
 
 /// `Split`: a slice per output.
 pub(super) fn split(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let axis = super::axis(walk, walk.node().int("axis", 0), x.dims.len())?;
     let outputs = walk.node().outputs.len();
     let sizes: Vec<usize> = match walk.integers(1, "split")? {
@@ -107,7 +107,7 @@ pub(super) fn split(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// `Gather` with constant indices.
 pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let rank = x.dims.len();
     let axis = super::axis(walk, walk.node().int("axis", 0), rank)?;
     let index_dims = walk.shape(walk.input(1)?)?;

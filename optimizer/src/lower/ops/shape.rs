@@ -10,14 +10,14 @@ use super::super::walk::Walk;
 
 /// `Identity` and what is one at inference.
 pub(super) fn identity(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     walk.define_as(0, x);
     Ok(())
 }
 
 /// `Flatten` to two dimensions.
 pub(super) fn flatten(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let rank = x.dims.len();
     let axis = walk.node().int("axis", 1);
     let axis = if axis == rank as i64 { rank } else { super::axis(walk, axis, rank)? };
@@ -28,7 +28,7 @@ pub(super) fn flatten(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// `Reshape` to a shape that inference found.
 pub(super) fn reshape(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let dims = walk.shape(walk.node().output())?;
     if dims.iter().product::<usize>() != x.dims.iter().product::<usize>() {
         return Err(walk.refuse(format!("{:?} cannot become {dims:?}", x.dims), "repair the model"));
@@ -79,7 +79,7 @@ fn relabel(walk: &mut Walk<'_>, x: &Stored, dims: Vec<usize>, renamed: impl Fn(u
 
 /// `Squeeze`.
 pub(super) fn squeeze(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let rank = x.dims.len();
     let gone: Vec<usize> = match walk.integers(1, "axes")? {
         Some(axes) => axes.iter().map(|&axis| super::axis(walk, axis, rank)).collect::<Result<_, _>>()?,
@@ -97,7 +97,7 @@ pub(super) fn squeeze(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// `Unsqueeze`.
 pub(super) fn unsqueeze(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let new = walk.integers(1, "axes")?.unwrap_or_default();
     let rank = x.dims.len() + new.len();
     let new: Vec<usize> = new.iter().map(|&axis| super::axis(walk, axis, rank)).collect::<Result<_, _>>()?;
@@ -115,7 +115,7 @@ pub(super) fn unsqueeze(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// `Transpose`: no element moves until an operator needs it.
 pub(super) fn transpose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let x = walk.operand(0)?;
+    let x = walk.any(0)?;
     let rank = x.dims.len();
     let permutation: Vec<usize> = match walk.node().ints("perm") {
         Some(axes) => axes.iter().map(|&axis| super::axis(walk, axis, rank)).collect::<Result<_, _>>()?,
@@ -132,8 +132,7 @@ pub(super) fn transpose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 
 /// `Concat`.
 pub(super) fn concat(walk: &mut Walk<'_>) -> Result<(), LowerError> {
-    let parts: Vec<Stored> =
-        (0..walk.node().inputs.len()).map(|index| walk.operand(index)).collect::<Result<_, _>>()?;
+    let parts: Vec<Stored> = (0..walk.node().inputs.len()).map(|index| walk.any(index)).collect::<Result<_, _>>()?;
     let Some(first) = parts.first() else {
         return Err(walk.refuse("it has no inputs", "repair the model"));
     };
@@ -177,6 +176,13 @@ pub(super) fn tile(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     if repeats.len() != rank || repeats.contains(&0) {
         return Err(walk.refuse(format!("its repeats {repeats:?} do not fit its input"), "repair the model"));
     }
+    repeated(walk, &x, &repeats);
+    Ok(())
+}
+
+/// Defines the node's output as copies of a tensor along every axis.
+pub(super) fn repeated(walk: &mut Walk<'_>, x: &Stored, repeats: &[usize]) {
+    let rank = x.dims.len();
     let needed = (0..rank).filter(|&axis| repeats[axis] != 1);
     let axes = x.axes_with(needed).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
@@ -191,10 +197,9 @@ pub(super) fn tile(walk: &mut Walk<'_>) -> Result<(), LowerError> {
             output = walk.emit(BuiltinOp::CONCATENATION, options, &vec![output; count], &shape);
         }
     }
-    let dims = x.dims.iter().zip(&repeats).map(|(dim, count)| dim * count).collect();
+    let dims = x.dims.iter().zip(repeats).map(|(dim, count)| dim * count).collect();
     walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
     walk.define(output, dims, axes);
-    Ok(())
 }
 
 /// `Pad`.

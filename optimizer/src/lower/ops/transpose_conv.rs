@@ -20,7 +20,7 @@ struct Extent {
     same: bool,
 }
 
-/// `ConvTranspose` of one group: TRANSPOSE_CONV, with a SLICE where TFLite's padding cannot say what is cut off.
+/// `ConvTranspose`: TRANSPOSE_CONV, with a SLICE where TFLite's padding cannot say what is cut off.
 pub(super) fn conv_transpose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.operand(0)?;
     let rank = x.dims.len();
@@ -28,14 +28,19 @@ pub(super) fn conv_transpose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         return Err(walk.refuse(format!("its input has {rank} dimensions"), "only 1-D and 2-D ones are lowered"));
     };
     let (shape, weights) = walk.floats(1, "weights")?;
-    if walk.node().int("group", 1) != 1 {
-        return Err(walk.refuse("it is grouped", "TFLite has no grouped transposed convolution"));
-    }
-    if shape.len() != rank || shape[0] != x.dims[1] {
+    let group = usize::try_from(walk.node().int("group", 1)).unwrap_or(0);
+    if shape.len() != rank || shape[0] != x.dims[1] || group == 0 || !shape[0].is_multiple_of(group) {
         return Err(walk.refuse(format!("weights {shape:?} do not fit its input"), "repair the model"));
     }
     let dims = walk.shape(walk.node().output())?;
-    let outputs = shape[1];
+    let (per_group, outputs) = (shape[1], shape[1] * group);
+    if group > 1 {
+        let label = walk.node().label();
+        walk.notes.push(format!(
+            "{label}: TFLite has no grouped transposed convolution; this one is computed as a whole, with {group} times \
+             the multiplications"
+        ));
+    }
     let extents: Vec<Extent> =
         (2..rank).map(|axis| extent(walk, axis, &x.dims, shape, &dims)).collect::<Result<_, _>>()?;
     let unit = Extent { kernel: 1, dilation: 1, stride: 1, before: 0, output: 1, full: 1, same: true };
@@ -53,10 +58,13 @@ pub(super) fn conv_transpose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let stored = [outputs, spread(height), spread(width), x.dims[1]];
     let mut kernel = vec![0.0; stored.iter().product()];
     for channel in 0..x.dims[1] {
-        for output in 0..outputs {
+        // Weights between groups are zero.
+        let first = channel / (x.dims[1] / group) * per_group;
+        for of_group in 0..per_group {
+            let output = first + of_group;
             for row in 0..height.kernel {
                 for column in 0..width.kernel {
-                    let from = ((channel * outputs + output) * height.kernel + row) * width.kernel + column;
+                    let from = ((channel * per_group + of_group) * height.kernel + row) * width.kernel + column;
                     let to = (output * stored[1] + row * height.dilation) * stored[2] + column * width.dilation;
                     kernel[to * stored[3] + channel] = weights[from];
                 }

@@ -1,10 +1,12 @@
 //! Clamps to intervals that no TFLite operator has. In float they become MAXIMUM and MINIMUM with constants; in int8
 //! most cost nothing, because the result's scale covers just the interval and integers saturate.
 
+use std::collections::BTreeSet;
+
 use edgeyard_tflite::{BuiltinOp, Options};
 
 use super::super::draft::{CLAMP, Draft, MAXIMUM_MINIMUM_OPTIONS, Op, TensorId, Value};
-use super::rules;
+use super::{Activations, rules};
 
 /// Writes every clamp as comparisons with constants.
 pub(in super::super) fn expand_clamps(draft: &mut Draft) {
@@ -55,7 +57,7 @@ fn expand(draft: &mut Draft, clamp: &Op) {
 
 /// Removes the clamps that saturation does: the operation before can give any scale, nothing else reads its result,
 /// and zero, which every scale covers, is inside the interval. Expands the others.
-pub(super) fn saturate_clamps(draft: &mut Draft) {
+pub(super) fn saturate_clamps(draft: &mut Draft, chosen: &BTreeSet<usize>) {
     let readers = draft.readers();
     for at in 0..draft.ops.len() {
         let clamp = draft.ops[at].clone();
@@ -65,7 +67,8 @@ pub(super) fn saturate_clamps(draft: &mut Draft) {
             continue;
         }
         let Some(producer) = draft.producer(input) else { continue };
-        if rules::is_free(draft.ops[producer].op) {
+        let in_float = chosen.contains(&draft.ops[producer].node);
+        if !in_float && rules::is_free(draft.ops[producer].op, Activations::Int8) {
             draft.ops[producer].outputs[0] = output;
             // The interval bounds the range even where calibration did not reach it; see `bounds`.
             draft.ops[producer].clamp = (lower, upper);

@@ -4,9 +4,11 @@
 
 use edgeyard_tflite::{BuiltinOp, Quantization};
 
+use edgeyard_job::spec::Granularity;
+
 use super::super::Int8Io;
 use super::super::draft::{Draft, TensorId, Value};
-use super::{Affine, bounds};
+use super::{Activations, Affine, Plan, bounds};
 
 /// Where an operator has its input, weights and bias, and along which dimension of the weights scales run.
 struct Roles {
@@ -16,27 +18,29 @@ struct Roles {
     channel: Option<usize>,
 }
 
-fn roles(op: BuiltinOp, io: Int8Io) -> Option<Roles> {
+fn roles(op: BuiltinOp, plan: Plan<'_>) -> Option<Roles> {
+    let one_for_matrices = plan.io == Int8Io::Int8 || plan.activations == Activations::Int16;
     let (input, weights, bias, channel) = match op {
         BuiltinOp::CONV_2D => (0, 1, 2, Some(0)),
         BuiltinOp::DEPTHWISE_CONV_2D => (0, 1, 2, Some(3)),
         BuiltinOp::TRANSPOSE_CONV => (2, 1, 3, Some(0)),
-        BuiltinOp::FULLY_CONNECTED => (0, 1, 2, (io == Int8Io::Float).then_some(0)),
+        BuiltinOp::FULLY_CONNECTED => (0, 1, 2, (!one_for_matrices).then_some(0)),
         _ => return None,
     };
+    let channel = channel.filter(|_| plan.choices.granularity == Granularity::PerChannel);
     Some(Roles { input, weights, bias, channel })
 }
 
 /// Replaces every float constant by integers.
-pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>], io: Int8Io) {
+pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>], plan: Plan<'_>) {
     for at in 0..draft.ops.len() {
         let op = draft.ops[at].clone();
         if op.outputs.iter().all(|&tensor| draft.tensors[tensor].keeps_float) {
             continue;
         }
-        let Some(roles) = roles(op.op, io) else {
+        let Some(roles) = roles(op.op, plan) else {
             for (position, tensor) in op.inputs.iter().enumerate().filter_map(|(at, tensor)| Some((at, (*tensor)?))) {
-                operand(draft, at, position, parameters.get(tensor).copied().flatten());
+                operand(draft, at, position, parameters.get(tensor).copied().flatten(), plan.activations);
             }
             continue;
         };
@@ -44,10 +48,15 @@ pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>], io: Int
         let (Some(input), Some(weights)) = (tensor(roles.input), tensor(roles.weights)) else { continue };
         let input_scale = parameters[input].map_or(1.0, |affine| affine.scale);
         let bias = tensor(roles.bias);
+        // The bias has to fit the accumulator with room to spare: 30 bits of 32, 40 of the 64 with 16-bit activations.
+        let room = match plan.activations {
+            Activations::Int8 => 30,
+            Activations::Int16 => 40,
+        };
         // A constant may serve two operators with inputs of different scale: each gets its own.
-        let scales = quantize_weights(draft, at, roles.weights, weights, bias, input_scale, roles.channel);
+        let scales = quantize_weights(draft, at, &roles, weights, bias, f64::from(input_scale) * 2f64.powi(room));
         if let Some(bias) = bias {
-            quantize_bias(draft, at, roles.bias, bias, input_scale, &scales);
+            quantize_bias(draft, at, roles.bias, bias, input_scale, &scales, plan.activations);
         }
     }
 }
@@ -70,12 +79,12 @@ fn replace(draft: &mut Draft, op: usize, position: usize, value: Value, quantiza
 fn quantize_weights(
     draft: &mut Draft,
     op: usize,
-    position: usize,
+    roles: &Roles,
     weights: TensorId,
     bias: Option<TensorId>,
-    input_scale: f32,
-    channel: Option<usize>,
+    bias_limit: f64,
 ) -> Vec<f32> {
+    let (position, channel) = (roles.weights, roles.channel);
     let Some(values) = floats(draft, weights) else { return vec![1.0] };
     let shape = &draft.tensors[weights].shape;
     // Elements of one channel lie `inner` apart in runs; channel = (index / inner) % count.
@@ -93,13 +102,13 @@ fn quantize_weights(
         .iter()
         .enumerate()
         .map(|(at, &largest)| {
-            // The bias has to fit 30 bits of the accumulator: a channel of nearly no weights gets a larger scale.
+            // A channel of nearly no weights gets a larger scale, so that the bias fits.
             let bias = if count == 1 {
                 bias.iter().fold(0.0_f32, |largest, bias| largest.max(bias.abs()))
             } else {
                 bias.get(at).map_or(0.0, |bias| bias.abs())
             };
-            let least = f64::from(bias) / (f64::from(input_scale) * f64::from(1_u32 << 30));
+            let least = f64::from(bias) / bias_limit;
             let scale = (f64::from(largest) / 127.0).max(least) as f32;
             if scale > f32::MIN_POSITIVE { scale } else { 1.0 }
         })
@@ -124,23 +133,24 @@ fn quantize_bias(
     bias: TensorId,
     input_scale: f32,
     weight_scales: &[f32],
+    activations: Activations,
 ) {
     let Some(values) = floats(draft, bias) else { return };
     let scales: Vec<f32> = weight_scales.iter().map(|scale| scale * input_scale).collect();
-    let integers = values
-        .iter()
-        .enumerate()
-        .map(|(at, value)| (f64::from(*value) / f64::from(scales[at % scales.len()])).round() as i32)
-        .collect();
+    let integer = |(at, value): (usize, &f32)| (f64::from(*value) / f64::from(scales[at % scales.len()])).round();
+    let integers = values.iter().enumerate().map(integer);
+    let integers = match activations {
+        Activations::Int8 => Value::I32(integers.map(|value| value as i32).collect()),
+        Activations::Int16 => Value::I64(integers.map(|value| value as i64).collect()),
+    };
     let quantization =
         if scales.len() == 1 { Quantization::per_tensor(scales[0], 0) } else { Quantization::per_channel(scales, 0) };
-    replace(draft, op, position, Value::I32(integers), quantization);
+    replace(draft, op, position, integers, quantization);
 }
 
 /// A constant that is computed with like an activation: in its group's scale, or its own.
-fn operand(draft: &mut Draft, op: usize, position: usize, group: Option<Affine>) {
+fn operand(draft: &mut Draft, op: usize, position: usize, group: Option<Affine>, activations: Activations) {
     let Some(values) = draft.ops[op].inputs[position].and_then(|tensor| floats(draft, tensor)) else { return };
-    let affine = group.unwrap_or_else(|| Affine::covering(bounds::extremes(&values)));
-    let integers = values.iter().map(|&value| affine.quantize(value)).collect();
-    replace(draft, op, position, Value::I8(integers), affine.quantization());
+    let affine = group.unwrap_or_else(|| activations.covering(bounds::extremes(&values)));
+    replace(draft, op, position, activations.store(&values, affine), affine.quantization());
 }

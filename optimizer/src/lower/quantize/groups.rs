@@ -10,18 +10,18 @@ use super::super::LowerError;
 use super::super::draft::{Draft, QUANTIZE_OPTIONS, TensorId, Value};
 use super::super::ranges::{Range, Ranges};
 use super::super::walk::refusal;
-use super::{Affine, bounds, conversion, rules};
+use super::{Activations, Affine, bounds, conversion, rules};
 use crate::ir::Graph;
 
 /// Gives every input of an equalizing operator a tensor that can take the output's scale.
-pub(super) fn insert_requantization(draft: &mut Draft) {
+pub(super) fn insert_requantization(draft: &mut Draft, activations: Activations) {
     let readers = draft.readers();
     let mut at = 0;
     while at < draft.ops.len() {
         if rules::equalizes(draft.ops[at].op) {
             for position in 0..draft.ops[at].inputs.len() {
                 let Some(tensor) = draft.ops[at].inputs[position] else { continue };
-                if draft.tensors[tensor].value.is_some() || follows(draft, &readers, tensor) {
+                if draft.tensors[tensor].value.is_some() || follows(draft, &readers, tensor, activations) {
                     continue;
                 }
                 let shape = draft.tensors[tensor].shape.clone();
@@ -38,13 +38,18 @@ pub(super) fn insert_requantization(draft: &mut Draft) {
 
 /// True if a tensor is made by an operator that can give any scale and is read once: then it costs nothing, and spoils
 /// nobody's precision, to make it in the scale its reader wants.
-fn follows(draft: &Draft, readers: &[usize], tensor: TensorId) -> bool {
+fn follows(draft: &Draft, readers: &[usize], tensor: TensorId, activations: Activations) -> bool {
     readers.get(tensor) == Some(&1)
-        && draft.producer(tensor).is_some_and(|producer| rules::is_free(draft.ops[producer].op))
+        && draft.producer(tensor).is_some_and(|producer| rules::is_free(draft.ops[producer].op, activations))
 }
 
 /// The parameters of every float tensor that shares its scale or is computed; weights and biases have none here.
-pub(super) fn parameters(graph: &Graph, draft: &Draft, ranges: &Ranges) -> Result<Vec<Option<Affine>>, LowerError> {
+pub(super) fn parameters(
+    graph: &Graph,
+    draft: &Draft,
+    ranges: &Ranges,
+    activations: Activations,
+) -> Result<Vec<Option<Affine>>, LowerError> {
     let mut groups = Groups::new(draft.tensors.len());
     let is_float = |tensor: TensorId| {
         let slot = &draft.tensors[tensor];
@@ -110,12 +115,14 @@ pub(super) fn parameters(graph: &Graph, draft: &Draft, ranges: &Ranges) -> Resul
             own[output] = op.inputs.iter().flatten().find_map(|&tensor| own[tensor]);
             continue;
         }
-        if let Some(affine) = rules::fixed_output(op.op) {
+        if let Some(affine) = rules::fixed_output(op.op, activations) {
             fixed.insert(groups.of(output), affine);
-            own[output] = Some(Range {
-                min: (-128 - affine.zero_point) as f32 * affine.scale,
-                max: (127 - affine.zero_point) as f32 * affine.scale,
-            });
+            let (low, high) = match activations {
+                Activations::Int8 => (-128, 127),
+                Activations::Int16 => (-32768, 32767),
+            };
+            let real = |stored: i32| (stored - affine.zero_point) as f32 * affine.scale;
+            own[output] = Some(Range { min: real(low), max: real(high) });
             continue;
         }
         let range = match calibrated(output)? {
@@ -129,7 +136,7 @@ pub(super) fn parameters(graph: &Graph, draft: &Draft, ranges: &Ranges) -> Resul
     Ok((0..draft.tensors.len())
         .map(|tensor| {
             let group = groups.of(tensor);
-            fixed.get(&group).copied().or_else(|| covered.get(&group).map(|range| Affine::covering(*range)))
+            fixed.get(&group).copied().or_else(|| covered.get(&group).map(|range| activations.covering(*range)))
         })
         .collect())
 }

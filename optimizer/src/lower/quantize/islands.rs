@@ -1,4 +1,4 @@
-//! Operators that no integer kernel computes. In a model that may contain floats they stay, between conversions;
+//! Operators that no integer kernel computes, or that shall stay float. In a model that may contain floats they stay, between conversions;
 //! neighbours share one stretch of float.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,25 +6,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgeyard_tflite::{BuiltinOp, TensorType};
 
 use super::super::draft::{DEQUANTIZE_OPTIONS, Draft, Op, QUANTIZE_OPTIONS, TensorId};
-use super::{computes_floats, conversion, float_twin, rules};
+use super::{Activations, computes_floats, conversion, float_twin, rules};
 
-/// True if the operator cannot be computed in int8: it has no kernel, or its lowering needs the precision of floats.
-pub(super) fn needs_float(draft: &Draft, op: &Op) -> bool {
+/// True if the operator is not computed in integers: it has no kernel, its lowering needs the precision of floats, or
+/// it is among the `chosen` nodes.
+pub(super) fn needs_float(draft: &Draft, op: &Op, activations: Activations, chosen: &BTreeSet<usize>) -> bool {
     let tensors = || op.inputs.iter().flatten().chain(&op.outputs);
     computes_floats(draft, op)
-        && (!rules::has_int8_kernel(op.op) || tensors().any(|&tensor| draft.tensors[tensor].keeps_float))
+        && (!rules::has_kernel(op.op, activations)
+            || chosen.contains(&op.node)
+            || tensors().any(|&tensor| draft.tensors[tensor].keeps_float))
 }
 
 /// Surrounds every operator that needs floats by conversions. Returns those without a kernel.
-pub(super) fn surround(draft: &mut Draft) -> BTreeSet<String> {
+pub(super) fn surround(draft: &mut Draft, activations: Activations, chosen: &BTreeSet<usize>) -> BTreeSet<String> {
     let mut floats: BTreeMap<TensorId, TensorId> = BTreeMap::new();
     let mut kept = BTreeSet::new();
     for mut op in std::mem::take(&mut draft.ops) {
-        if !needs_float(draft, &op) {
+        if !needs_float(draft, &op, activations, chosen) {
             draft.ops.push(op);
             continue;
         }
-        if !rules::has_int8_kernel(op.op) {
+        if !rules::has_kernel(op.op, activations) {
             kept.insert(op.op.to_string());
         }
         for input in op.inputs.iter_mut().flatten() {

@@ -1,0 +1,140 @@
+//! A model held against a target's rules: the source before any work starts, and the artefact that was made of it. The rules
+//! are data (`edgeyard-targets`); here models become the neutral view that rules look at.
+
+mod onnx;
+mod tflite;
+
+use std::collections::BTreeMap;
+
+use edgeyard_job::report::{Finding, Severity};
+use edgeyard_job::spec::ModelFormat;
+use edgeyard_targets::{Numbers, Otherwise, Target, View, lint};
+
+use crate::ir::{DataType, Dim, Graph, Value};
+use crate::lower::{LowerError, outline};
+
+pub use onnx::view as onnx_view;
+pub use tflite::view as tflite_view;
+
+/// Findings that stop the work.
+pub fn refused(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|finding| finding.severity == Severity::Refused).collect()
+}
+
+/// Whether looking at the source can tell anything: a target that takes everything needs no rehearsal.
+pub fn has_say(target: &Target) -> bool {
+    let graded = |rule: &edgeyard_targets::Rule| rule.severity == Severity::Refused && rule.operators.is_empty();
+    target.operators.otherwise != Otherwise::Taken
+        || target.format == ModelFormat::Onnx && target.rules.iter().any(graded)
+}
+
+/// What a target would say of a simplified source, in the numbers that it will be stored in. For `.tflite` targets the graph
+/// is lowered in floats, without its calibration, and looked at as if its numbers were those already; an operator that cannot
+/// be lowered is a finding too, and what comes after it is looked at all the same.
+pub fn lint_source(target: &Target, graph: &Graph, numbers: &Numbers) -> Vec<Finding> {
+    match target.format {
+        ModelFormat::Onnx => lint(target, &onnx::view(graph)),
+        ModelFormat::TfLite => {
+            let mut findings = Vec::new();
+            let mut graph = graph.clone();
+            let lowered = loop {
+                match outline(&graph) {
+                    Ok(lowered) => break Some(lowered),
+                    Err(error) => {
+                        let (finding, node) = unlowered(&graph, &error);
+                        findings.push(finding);
+                        let cut = node.filter(|node| cut(&mut graph, *node));
+                        if cut.is_none() {
+                            break None;
+                        }
+                    }
+                }
+            };
+            if let Some(lowered) = lowered {
+                let labels = lowered.nodes.iter().map(|node| graph.nodes[*node].label().to_owned()).collect::<Vec<_>>();
+                let mut view = tflite::view(&lowered.model, Some(&labels));
+                assume(&mut view, numbers);
+                findings.extend(lint(target, &view));
+            }
+            findings
+        }
+    }
+}
+
+/// What a target says of an artefact.
+pub fn lint_artifact(target: &Target, artifact: &[u8]) -> Result<Vec<Finding>, String> {
+    let view = match target.format {
+        ModelFormat::Onnx => {
+            let model = crate::ir::load(artifact, None).map_err(|error| error.to_string())?;
+            onnx::view(&model.graph)
+        }
+        ModelFormat::TfLite => {
+            let model = edgeyard_tflite::read(artifact).map_err(|error| error.to_string())?;
+            tflite::view(&model, None)
+        }
+    };
+    Ok(lint(target, &view))
+}
+
+fn unlowered(graph: &Graph, error: &LowerError) -> (Finding, Option<usize>) {
+    let (subject, node) = match error {
+        LowerError::Op { op, node, .. } => (
+            format!("{node} ({op})"),
+            graph.nodes.iter().position(|other| other.label() == node && other.op_type == *op),
+        ),
+        LowerError::Input { name, .. } => (name.clone(), None),
+        _ => ("the model".to_owned(), None),
+    };
+    let finding =
+        Finding { severity: Severity::Refused, rule: "lowering".to_owned(), subject, message: error.to_string() };
+    (finding, node)
+}
+
+/// Makes what a node computes an input of the graph, so that the rest can be looked at. False if that cannot be.
+fn cut(graph: &mut Graph, node: usize) -> bool {
+    let outputs: Vec<String> = graph.nodes[node].outputs.iter().filter(|name| !name.is_empty()).cloned().collect();
+    let mut fed = Vec::new();
+    for name in outputs {
+        let float = graph.dtype_of(&name).is_none_or(|dtype| dtype == DataType::F32);
+        match graph.shape_of(&name).map(<[usize]>::to_vec) {
+            Some(shape) if float && !graph.is_output(&name) => {
+                fed.push(Value {
+                    name,
+                    dtype: DataType::F32,
+                    shape: shape.into_iter().map(Dim::Static).collect(),
+                    has_shape: true,
+                });
+            }
+            // What comes out needs a maker, and what is no float cannot be fed.
+            _ => return false,
+        }
+    }
+    graph.nodes.remove(node);
+    graph.inputs.extend(fed);
+    true
+}
+
+/// Gives floats the types that the recipe will give them.
+fn assume(view: &mut View, numbers: &Numbers) {
+    let (activations, weights, biases) = match numbers {
+        Numbers::Float32 | Numbers::Float16 | Numbers::Int8Dynamic | Numbers::Int4Weights { .. } => return,
+        Numbers::Int8 { .. } => ("int8", "int8", "int32"),
+        Numbers::Int16Activations { .. } => ("int16", "int8", "int64"),
+    };
+    let mut bias = BTreeMap::new();
+    for operator in &view.operators {
+        if matches!(operator.kind.as_str(), "CONV_2D" | "DEPTHWISE_CONV_2D" | "FULLY_CONNECTED")
+            && let Some(Some(index)) = operator.inputs.get(2)
+        {
+            bias.insert(*index, ());
+        }
+    }
+    for (index, tensor) in view.tensors.iter_mut().enumerate().filter(|(_, tensor)| tensor.dtype == "float32") {
+        let dtype = match (tensor.constant, bias.contains_key(&index)) {
+            (true, true) => biases,
+            (true, false) => weights,
+            (false, _) => activations,
+        };
+        dtype.clone_into(&mut tensor.dtype);
+    }
+}

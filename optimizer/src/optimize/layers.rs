@@ -1,0 +1,135 @@
+//! How far each layer's output is from the source's, in ONNX Runtime: tensors of the same name in both graphs, on the same
+//! samples, one sample at a time. And the memory that a `.tflite`'s activations need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgeyard_job::report::LayerAgreement;
+use edgeyard_tflite::Model as TfLite;
+
+use crate::dataset::{Dataset, DatasetError};
+use crate::evaluate::{sqnr, synthetic};
+use crate::ir::{DataType, Dim, Model, Value};
+use crate::runtime::{OnnxRuntime, RuntimeError, threads};
+
+/// Samples that layers are compared on.
+pub const LAYER_SAMPLES: usize = 4;
+
+/// Why layers cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum LayersError {
+    /// The data cannot be used.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A model does not run.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// Signal to noise of every float tensor that both graphs compute under the same name and in the same size, in the source's
+/// order. `data` absent: made-up samples of the shape `sample`. A graph that shows all its tensors is optimised less
+/// by the runtime, so that the last digits may differ from those of the artefact as it runs.
+///
+/// # Errors
+/// [`LayersError`].
+pub fn agreement(
+    runtime: &OnnxRuntime,
+    source: &Model,
+    artifact: &Model,
+    data: Option<&Dataset>,
+    sample: &[usize],
+) -> Result<Vec<LayerAgreement>, LayersError> {
+    let made: BTreeSet<&str> = artifact.graph.nodes.iter().flat_map(|node| &node.outputs).map(String::as_str).collect();
+    let float = |model: &Model, name: &str| model.graph.dtype_of(name).is_none_or(|dtype| dtype == DataType::F32);
+    let shared: Vec<(&str, &str)> = source
+        .graph
+        .nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().map(|name| (name.as_str(), node.op_type.as_str())))
+        .filter(|(name, _)| !name.is_empty() && made.contains(name) && float(source, name) && float(artifact, name))
+        .collect();
+    let mut expected = runtime.session(&showing(source, &shared).to_bytes(), threads())?;
+    let mut got = runtime.session(&showing(artifact, &shared).to_bytes(), threads())?;
+    let fixed = expected.input_shape().first().copied().unwrap_or(-1);
+    let rows = usize::try_from(fixed).map_or(1, |fixed| fixed.max(1));
+    let shape = [&[rows], sample].concat();
+    let size: usize = sample.iter().product();
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    let mut both = |values: &[f32]| -> Result<(), LayersError> {
+        // A fixed batch sees the sample more than once, which changes no ratio.
+        let input = values.repeat(rows);
+        let mut signals: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        expected.observe(&input, &shape, |seen, _| {
+            signals.insert(seen.name.to_owned(), seen.values.to_vec());
+        })?;
+        got.observe(&input, &shape, |seen, _| {
+            let Some(signal) = signals.get(seen.name).filter(|signal| signal.len() == seen.values.len()) else {
+                return;
+            };
+            let sum = sums.entry(seen.name.to_owned()).or_default();
+            for (right, value) in signal.iter().zip(seen.values) {
+                sum.0 += f64::from(*right).powi(2);
+                sum.1 += (f64::from(*right) - f64::from(*value)).powi(2);
+            }
+        })?;
+        Ok(())
+    };
+    match data {
+        Some(dataset) => {
+            let total = dataset.len().min(LAYER_SAMPLES);
+            dataset.for_each_batch(total, 1, |_, values, _| both(&values).map(|()| true))?;
+        }
+        None => (0..LAYER_SAMPLES).try_for_each(|index| both(&synthetic(index * size, size)))?,
+    }
+    let agreement = |(name, op): (&str, &str)| {
+        let (signal, noise) = sums.get(name)?;
+        Some(LayerAgreement { tensor: name.to_owned(), operator: op.to_owned(), sqnr_db: sqnr(*signal, *noise) })
+    };
+    Ok(shared.into_iter().filter_map(agreement).collect())
+}
+
+/// The model with these tensors as its outputs.
+fn showing(model: &Model, tensors: &[(&str, &str)]) -> Model {
+    let mut model = model.clone();
+    for (name, _) in tensors {
+        if !model.graph.is_output(name) {
+            // Without type and shape: the runtime knows them better than a file does.
+            let value = Value {
+                name: (*name).to_owned(),
+                dtype: DataType::Undefined,
+                shape: Vec::<Dim>::new(),
+                has_shape: false,
+            };
+            model.graph.outputs.push(value);
+        }
+    }
+    model
+}
+
+/// Bytes of activations that live at the same time, at most, in the order of the file's first graph.
+pub fn tflite_peak_bytes(model: &TfLite) -> u64 {
+    let Some(graph) = model.subgraphs.first() else { return 0 };
+    let count = graph.tensors.len();
+    let at = |index: &i32| usize::try_from(*index).ok().filter(|index| *index < count);
+    let bytes = |index: usize| {
+        let tensor = &graph.tensors[index];
+        if model.data_of(tensor).is_empty() { tensor.byte_size().unwrap_or(0) as u64 } else { 0 }
+    };
+    let mut last_use = vec![0; count];
+    for (step, operator) in graph.operators.iter().enumerate() {
+        for index in operator.inputs.iter().chain(&operator.outputs).filter_map(at) {
+            last_use[index] = step;
+        }
+    }
+    for index in graph.outputs.iter().filter_map(at) {
+        last_use[index] = graph.operators.len();
+    }
+    let mut live: BTreeSet<usize> = graph.inputs.iter().filter_map(at).collect();
+    let all = |live: &BTreeSet<usize>| live.iter().map(|index| bytes(*index)).sum::<u64>();
+    let mut peak = all(&live);
+    for (step, operator) in graph.operators.iter().enumerate() {
+        live.extend(operator.outputs.iter().filter_map(at));
+        peak = peak.max(all(&live));
+        live.retain(|index| last_use[*index] > step);
+    }
+    peak
+}

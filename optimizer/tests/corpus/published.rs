@@ -1,0 +1,58 @@
+//! The published models, and what is expected of each.
+
+use super::harness::{Expected, Lowers, check, corpus};
+
+type Shapes = &'static [(&'static str, &'static [usize])];
+
+const fn model(name: &'static str, shapes: Shapes, int8: f64) -> Expected {
+    Expected { name, shapes, float: Lowers::To(80.0), int8: Lowers::To(int8) }
+}
+
+const fn refused(name: &'static str, shapes: Shapes, why: &'static str) -> Expected {
+    Expected { name, shapes, float: Lowers::Not(why), int8: Lowers::Not(why) }
+}
+
+const SILERO: Shapes = &[("input", &[1, 576]), ("state", &[2, 1, 128])];
+
+#[test]
+fn optical_character_recognition() {
+    check(
+        &corpus(),
+        &[
+            refused("ppocr-det", &[("x", &[1, 3, 320, 320])], "op ConvTranspose"),
+            refused("ppocr-rec", &[("x", &[1, 3, 48, 320])], "broadcasts in 5 dimensions"),
+            model("ppocr-cls", &[("x", &[1, 3, 48, 192])], 12.0),
+        ],
+    );
+}
+
+#[test]
+fn images() {
+    check(
+        &corpus(),
+        &[
+            refused("yolov8-nudenet", &[("images", &[1, 3, 320, 320])], "op Shape"),
+            refused("picodet-layout", &[], "op Reshape (node p2o.Reshape.10)"),
+            model("lcnet-orientation", &[], 12.0),
+        ],
+    );
+}
+
+#[test]
+fn sounds_and_bytes() {
+    check(
+        &corpus(),
+        &[
+            // The sampling rate is an input, so which branch of its If is taken is not known.
+            refused("silero-vad", SILERO, "input sr"),
+            refused("silero-vad-ifless", SILERO, "input sr"),
+            refused("silero-vad-16k", SILERO, "input sr"),
+            refused("magika", &[], "input bytes"),
+            refused("basic-pitch", &[], "op Equal"),
+            refused("wakeword-mel", &[("input", &[1, 12640])], "op Clip (node Clip_28)"),
+            model("wakeword-embedding", &[], 25.0),
+            model("wakeword-alexa", &[], 40.0),
+            model("wakeword-timer", &[], 35.0),
+        ],
+    );
+}
