@@ -4,33 +4,56 @@
 use super::tests::{Case, M4, generate, machine, machines, run};
 use super::*;
 use edgeyard_tflite::{BuiltinOp, Model, Operator, Options, Quantization, Subgraph, Tensor, TensorType};
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// QEMU whose serial port is a device file, as a board's is.
+/// QEMU whose serial port is a device file, as a board's is. What it says last outlives it, which QEMU's own `-serial pty` does not
+/// promise.
 struct Board {
     qemu: Child,
     port: PathBuf,
+    /// Keeps the device file alive while nobody has it open.
+    _slave: File,
 }
 
 impl Board {
     fn start(machine: &Machine) -> Self {
+        let (mut master, mut slave) = (0, 0);
+        let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
+        // SAFETY: two valid pointers for descriptors; the rest may be null.
+        let opened = unsafe { libc::openpty(&raw mut master, &raw mut slave, name, settings, size) };
+        assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: both are open and nobody else's.
+        let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
+        let port = std::fs::read_link(format!("/proc/self/fd/{}", slave.as_raw_fd())).unwrap();
         let mut qemu = Command::new(&machine.qemu)
-            .args(["-M", &machine.name, "-nodefaults", "-display", "none", "-monitor", "none", "-serial", "pty"])
+            .args(["-M", &machine.name, "-nodefaults", "-display", "none", "-monitor", "none"])
+            .args(["-chardev", "stdio,id=port,signal=off", "-serial", "chardev:port"])
             .args(["-semihosting-config", "enable=on,target=native,arg=edgeyard,arg=uart"])
             .args(["-icount", "shift=6,sleep=off", "-kernel"])
             .arg(&machine.firmware)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let said = BufReader::new(qemu.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-        let port = said.split_whitespace().find(|word| word.starts_with("/dev/")).map(PathBuf::from);
-        Self { qemu, port: port.unwrap_or_else(|| panic!("QEMU names no port: {said}")) }
+        let (mut stdin, mut stdout) = (qemu.stdin.take().unwrap(), qemu.stdout.take().unwrap());
+        let mut answers = master.try_clone().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut answers));
+        // Not `io::copy`, which waits for more than there is.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = master.read(&mut bytes)
+                && stdin.write_all(&bytes[..count]).and_then(|()| stdin.flush()).is_ok()
+            {}
+        });
+        Self { qemu, port, _slave: slave }
     }
 }
 

@@ -89,8 +89,7 @@ fn of_cycles(
     macs: u64,
 ) -> Result<LatencyEstimate, &'static str> {
     let macs_per_cycle = macs as f64 / cycles;
-    // Also false for no cycles at all.
-    if !(macs_per_cycle <= peak_macs_per_cycle(core)) {
+    if cycles <= 0.0 || macs_per_cycle > peak_macs_per_cycle(core) {
         return Err("ImplausibleEstimate");
     }
     let nanoseconds = cycles / clock_hertz as f64 * 1e9;

@@ -307,7 +307,8 @@ mod tests {
 
     #[test]
     fn every_fault_has_a_name_and_required_makes_it_a_failure() {
-        let faults: [(&str, fn(&mut Recording)); 6] = [
+        type Fault = (&'static str, fn(&mut Recording));
+        let faults: [Fault; 6] = [
             ("MeterSilent", |told| drop(told.series.readings.drain(1200..1300))),
             ("ReadingsDropped", |told| drop(told.series.readings.drain(1200..1204))),
             ("ReadingsDropped", |told| told.series.lost = 0.01),
