@@ -123,6 +123,8 @@ unsafe extern "C" {
     fn edgeyard_mve_short(arguments: *const RowsArguments);
     fn edgeyard_mve_pairs(arguments: *const PairsArguments);
     fn edgeyard_mve_pairs_clamp(arguments: *const PairsArguments);
+    fn edgeyard_mve_pairs_long(arguments: *const PairsArguments);
+    fn edgeyard_mve_pairs_long_clamp(arguments: *const PairsArguments);
     fn edgeyard_mve_short_pairs(arguments: *const PairsArguments);
     fn edgeyard_mve_short_pairs_clamp(arguments: *const PairsArguments);
     fn edgeyard_mve_pack(rows: *const i8, to: *mut i8, packs: usize, length: usize);
@@ -136,6 +138,9 @@ const CHANNELS: usize = 4;
 
 /// Values of a row that one vector holds.
 const SHORT: usize = 16;
+
+/// Packs of a row that the loop over pairs takes without counting.
+const UNROLLED: usize = 17;
 
 /// Windows that are gathered before the loop runs over them.
 const PIXELS: usize = 16;
@@ -287,11 +292,13 @@ fn product(rows: &Rows<'_>, (input, step): (&[i8], usize), output: &mut [i8], pi
             // SAFETY: four rows of weights are there, and `packed` has room for them.
             unsafe { edgeyard_mve_pack(weights, packed.as_mut_ptr(), packs, length) };
         }
-        let run = match (short, clamp) {
-            (true, false) => edgeyard_mve_short_pairs,
-            (true, true) => edgeyard_mve_short_pairs_clamp,
-            (false, false) => edgeyard_mve_pairs,
-            (false, true) => edgeyard_mve_pairs_clamp,
+        let run = match (short, packs > UNROLLED, clamp) {
+            (true, _, false) => edgeyard_mve_short_pairs,
+            (true, _, true) => edgeyard_mve_short_pairs_clamp,
+            (false, false, false) => edgeyard_mve_pairs,
+            (false, false, true) => edgeyard_mve_pairs_clamp,
+            (false, true, false) => edgeyard_mve_pairs_long,
+            (false, true, true) => edgeyard_mve_pairs_long_clamp,
         };
         let pair = |pixel: usize, pairs: usize| PairsArguments {
             // SAFETY: the pixel and the next have rows and outputs.

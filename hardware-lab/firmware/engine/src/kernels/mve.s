@@ -158,7 +158,7 @@ edgeyard_mve_short:
     pop {r4-r11, pc}
     .size edgeyard_mve_short, . - edgeyard_mve_short
 
-@ void edgeyard_mve_pairs(const PairsArguments *), edgeyard_mve_pairs_clamp: pairs of rows of input times four rows of weights, which
+@ void edgeyard_mve_pairs(const PairsArguments *), _clamp, _long, _long_clamp: pairs of rows of input times four rows of weights, which
 @ are packed: 16 values of each row, then the next 16 of each. Rows of at least two packs.
 @ r0 r2 r4 r6 sums of the first row, r8 r10 r12 lr of the second, r1 r3 input, r5 weights, r7 packs, r9 output, r11 pairs
 @ q3 starts, q4 multipliers, q5 shifts, q6 places of the outputs, q7 low
@@ -199,11 +199,20 @@ edgeyard_mve_short:
     vqadd.s16 q0, q0, \zero
     .endm
 
-    .macro pairs_loop clamp
+@ A row of at most 17 packs enters 16 packs in a row where what is left of them is its own: r7 is the address. For longer ones it counts.
+    .macro pairs_loop clamp, long
 1:  four_sums vmladav
+    .if \long
 2:  four_sums vmladava
     subs r7, #1
     bne 2b
+    .else
+    bx r7
+    .rept 16
+    four_sums vmladava
+    .endr
+3:
+    .endif
     collect
     ldm sp, {r0, r2, r4, r5, r6, r7}
     vadd.i32 q0, q0, q3
@@ -227,14 +236,14 @@ edgeyard_mve_short:
     add r1, r4
     add r3, r4
     subs r11, #1
-    bne 1b
+    bne.w 1b
     add sp, #48
     vpop {d8-d15}
     pop {r4-r11, pc}
     .endm
 
-@ On the stack: 1, zero point, bytes to the next pair of rows, weights, bytes to the next pair of outputs, packs but one; at 32 high.
-    .macro pairs_start
+@ On the stack: 1, zero point, bytes to the next pair of rows, weights, bytes to the next pair of outputs, r7; at 32 high.
+    .macro pairs_start long
     push {r4-r11, lr}
     vpush {d8-d15}
     sub sp, #48
@@ -248,6 +257,14 @@ edgeyard_mve_short:
     vdup.16 q0, r10
     vstrw.32 q0, [sp, #32]
     lsls r6, r7, #1
+    .if \long == 0
+    @ 14 instructions of four bytes each.
+    mov r10, #56
+    mul r12, r12, r10
+    adr.w r10, 3f
+    sub r12, r10, r12
+    orr r12, r12, #1
+    .endif
     mov r0, #1
     stm sp, {r0, r2, r4, r5, r6, r12}
     movs r0, #0
@@ -273,8 +290,8 @@ edgeyard_mve_short:
     .thumb_func
     .p2align 2
 edgeyard_mve_pairs:
-    pairs_start
-    pairs_loop 0
+    pairs_start 0
+    pairs_loop 0, 0
     .size edgeyard_mve_pairs, . - edgeyard_mve_pairs
 
     .section .text.edgeyard_mve_pairs_clamp,"ax",%progbits
@@ -283,9 +300,29 @@ edgeyard_mve_pairs:
     .thumb_func
     .p2align 2
 edgeyard_mve_pairs_clamp:
-    pairs_start
-    pairs_loop 1
+    pairs_start 0
+    pairs_loop 1, 0
     .size edgeyard_mve_pairs_clamp, . - edgeyard_mve_pairs_clamp
+
+    .section .text.edgeyard_mve_pairs_long,"ax",%progbits
+    .global edgeyard_mve_pairs_long
+    .type edgeyard_mve_pairs_long, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_pairs_long:
+    pairs_start 1
+    pairs_loop 0, 1
+    .size edgeyard_mve_pairs_long, . - edgeyard_mve_pairs_long
+
+    .section .text.edgeyard_mve_pairs_long_clamp,"ax",%progbits
+    .global edgeyard_mve_pairs_long_clamp
+    .type edgeyard_mve_pairs_long_clamp, %function
+    .thumb_func
+    .p2align 2
+edgeyard_mve_pairs_long_clamp:
+    pairs_start 1
+    pairs_loop 1, 1
+    .size edgeyard_mve_pairs_long_clamp, . - edgeyard_mve_pairs_long_clamp
 
 @ void edgeyard_mve_short_pairs(const PairsArguments *), edgeyard_mve_short_pairs_clamp: as edgeyard_mve_pairs, for rows of at most 16
 @ values: the weights, not packed, stay in registers. In place of the packs stands the length.
