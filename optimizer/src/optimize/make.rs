@@ -77,9 +77,8 @@ impl Work<'_> {
         clock.stop();
         let untouched = self.recipe.passes.is_empty()
             && self.recipe.numbers == Numbers::Float32
-            && self.target.format == ModelFormat::Onnx
-            && self.request.input_shapes.is_empty()
-            && !self.imported;
+            && (self.target.format == ModelFormat::TfLite) == self.imported
+            && self.request.input_shapes.is_empty();
         Ok(Prepared { source, model, calibration, notes, untouched })
     }
 
@@ -181,6 +180,9 @@ impl Work<'_> {
         prepared: &Prepared,
         keep_float: &BTreeSet<String>,
     ) -> Result<(Vec<u8>, Vec<String>), OptimizeError> {
+        if prepared.untouched {
+            return Ok((self.source.clone(), Vec::new()));
+        }
         let io = |interface: InterfaceType| match interface {
             InterfaceType::Float32 => Int8Io::Float,
             InterfaceType::Quantized => Int8Io::Int8,
