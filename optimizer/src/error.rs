@@ -9,7 +9,7 @@ use crate::calibrate::CalibrationError;
 use crate::dataset::DatasetError;
 use crate::evaluate::EvaluationError;
 use crate::factorize::FactorizeError;
-use crate::ir::LoadError;
+use crate::ir::{ImportError, LoadError};
 use crate::lower::LowerError;
 use crate::optimize::VelaError;
 use crate::prune::{ObserveError, PruneError};
@@ -53,7 +53,7 @@ pub enum OptimizeError {
     },
     /// The source is a `.tflite` that cannot be taken in.
     #[error("the source model: {0}")]
-    Import(String),
+    Import(#[from] ImportError),
     /// The source's weights are no numbers.
     #[error(transparent)]
     Weight(#[from] WeightError),
@@ -131,7 +131,9 @@ impl OptimizeError {
             Self::TooFewSamples { .. } => "InvalidCalibrationData",
             Self::Constraint(_) => "ImpossibleConstraint",
             Self::Rules { .. } => "TargetRefuses",
-            Self::Import(_) => "UnsupportedFormat",
+            Self::Import(ImportError::Operator { .. }) => "UnsupportedOperator",
+            Self::Import(ImportError::Read(_)) => "InvalidModel",
+            Self::Import(ImportError::Model(_)) => "UnsupportedModel",
             Self::Weight(_) => "InvalidModel",
             Self::Prune(PruneError::Nothing { .. }) => "NothingToPrune",
             Self::Prune(PruneError::Sparsity { .. } | PruneError::Group { .. } | PruneError::Multiple) => {

@@ -58,14 +58,28 @@ struct Target {
     seeds: fn(folder: &Path, seed: u64) -> Result<Vec<PathBuf>>,
 }
 
-const TARGETS: [Target; 1] = [Target {
-    name: "firmware-loader",
-    workspace: "hardware-lab/firmware",
-    package: "edgeyard-engine",
-    example: "fuzz",
-    profile: "fuzz",
-    seeds: firmware_models,
-}];
+const TARGETS: [Target; 4] = [
+    Target {
+        name: "firmware-loader",
+        workspace: "hardware-lab/firmware",
+        package: "edgeyard-engine",
+        example: "fuzz",
+        profile: "fuzz",
+        seeds: firmware_models,
+    },
+    optimizer("onnx", "fuzz_onnx", onnx_models),
+    optimizer("tflite", "fuzz_tflite", firmware_models),
+    // Its fuzzer makes whole archives itself.
+    optimizer("npz", "fuzz_npz", |_, _| Ok(Vec::new())),
+];
+
+const fn optimizer(
+    name: &'static str,
+    example: &'static str,
+    seeds: fn(folder: &Path, seed: u64) -> Result<Vec<PathBuf>>,
+) -> Target {
+    Target { name, workspace: ".", package: "edgeyard-optimizer", example, profile: "fuzz", seeds }
+}
 
 /// What came of it.
 #[derive(Serialize, Debug, PartialEq, Eq)]
@@ -186,6 +200,12 @@ impl Report {
         text += &format!("{target}: {count}, {} failures\n", failures.len());
         text
     }
+}
+
+/// The trained models of the examples; the fuzzer makes graphs of single operators itself.
+fn onnx_models(_: &Path, _: u64) -> Result<Vec<PathBuf>> {
+    let root = layout::root()?;
+    Ok(["examples/mnist/mnist-cnn.onnx", "cli/selftest/tiny.onnx"].map(|file| root.join(file)).to_vec())
 }
 
 /// Models of single operators from the oracle's generator, those of every shape that is benchmarked, and published ones.

@@ -154,6 +154,10 @@ impl Target {
                 let rules = self.taken(&self.schemes.int8, &what)?.clone();
                 self.granular(&rules.granularities, granularity)?;
                 let (bias_correction, max_float_operators) = (*bias_correction, *max_float_operators);
+                if max_float_operators > 0 && !rules.mixed_precision {
+                    let reason = "it computes in integers only: leave maxFloatOperators out";
+                    return Err(self.refuse("maxFloatOperators", reason));
+                }
                 Numbers::Int8 { rules, granularity, calibrator, bias_correction, max_float_operators }
             }
             Scheme::Int16Activations => {
@@ -295,6 +299,12 @@ mod tests {
         assert!(refused("tensorrt", &[four(None)]).contains("give a blockSize"));
         assert!(refused("litert", &[four(Some(32))]).contains("leave blockSize out"));
         assert!(Target::find("ort-x86").unwrap().recipe(&[four(Some(32))]).is_ok());
+        let mut mixed = int8(Granularity::PerChannel);
+        if let Pass::Quantize { max_float_operators, .. } = &mut mixed {
+            *max_float_operators = 2;
+        }
+        assert!(Target::find("litert").unwrap().recipe(std::slice::from_ref(&mixed)).is_ok());
+        assert!(refused("edgetpu", &[mixed]).contains("integers only"));
     }
 
     #[test]

@@ -143,6 +143,9 @@ pub struct Int8Rules {
     /// Activations have zero point 0.
     #[serde(default)]
     pub symmetric: bool,
+    /// Operators may stay in floating point among the others.
+    #[serde(default)]
+    pub mixed_precision: bool,
     /// Biases stay floats, so that the target's compiler quantises them itself.
     #[serde(default)]
     pub float_bias: bool,

@@ -28,8 +28,11 @@ const BATCH_FLOATS: usize = 1 << 24;
 /// Weight of a new sample in a moving average, once there are many (as in ONNX Runtime and PyTorch); the first samples
 /// weigh more, so that a few samples give their mean.
 const MOVING_AVERAGE: f64 = 0.01;
-/// A histogram takes that many values of a tensor and sample at most, evenly spread; the extremes are exact.
-const COUNTED: usize = 1 << 13;
+/// Of a tensor, a histogram counts about that many values of all samples together, evenly spread: a percentile needs
+/// them, and a second of counting for each second of inference would buy nothing more. The extremes are exact.
+const COUNTED: usize = 1 << 19;
+/// Values of one sample that are counted at least and at most.
+const COUNTED_OF_ONE: std::ops::RangeInclusive<usize> = 1 << 11..=1 << 15;
 
 /// Why calibration fails.
 #[derive(Debug, Error)]
@@ -77,12 +80,14 @@ pub fn calibrate(
     let mut session = runtime.session(&with_all_outputs(model).to_bytes(), threads())?;
     let input = model.graph.inputs.first().map_or(String::new(), |input| input.name.clone());
     let mut observers: BTreeMap<String, Observer> = BTreeMap::new();
+    let counted = COUNTED / limit.clamp(1, dataset.len());
+    let counted = counted.clamp(*COUNTED_OF_ONE.start(), *COUNTED_OF_ONE.end());
     let samples = feed(&mut session, dataset, limit, free_batch(&model.graph), step, |session, batch| {
         let mut broken = None;
         let mut see = |name: &str, values: &[f32], rows: usize| {
             let observer = match observers.get_mut(name) {
                 Some(observer) => observer,
-                None => observers.entry(name.to_owned()).or_insert_with(|| Observer::new(calibrator)),
+                None => observers.entry(name.to_owned()).or_insert_with(|| Observer::new(calibrator, counted)),
             };
             // A fixed batch larger than what is left holds the last sample more than once: it counts once.
             let row = values.len() / rows;
@@ -141,16 +146,17 @@ fn with_all_outputs(model: &Model) -> Model {
 enum Observer {
     MinMax(Option<Range>),
     Average { low: f64, high: f64, samples: i32 },
-    Histogram(Calibrator, Histogram),
+    Histogram(Calibrator, usize, Histogram),
 }
 
 impl Observer {
-    fn new(calibrator: Calibrator) -> Self {
+    /// `counted`: values of one sample that a histogram counts at most.
+    fn new(calibrator: Calibrator, counted: usize) -> Self {
         match calibrator {
             Calibrator::MinMax => Self::MinMax(None),
             Calibrator::MovingAverage => Self::Average { low: 0.0, high: 0.0, samples: 0 },
             Calibrator::Percentile | Calibrator::Entropy | Calibrator::MeanSquaredError => {
-                Self::Histogram(calibrator, Histogram::default())
+                Self::Histogram(calibrator, counted, Histogram::default())
             }
         }
     }
@@ -168,7 +174,7 @@ impl Observer {
                 *high += MOVING_AVERAGE * (f64::from(seen.max) - *high);
                 *samples = samples.saturating_add(1);
             }
-            Self::Histogram(_, histogram) => histogram.add(values, seen, COUNTED),
+            Self::Histogram(_, counted, histogram) => histogram.add(values, seen, *counted),
         }
         true
     }
@@ -182,9 +188,9 @@ impl Observer {
                 let started = 1.0 - (1.0 - MOVING_AVERAGE).powi(*samples);
                 Some(Range { min: (low / started) as f32, max: (high / started) as f32 })
             }
-            Self::Histogram(Calibrator::Entropy, histogram) => least_divergence(histogram),
-            Self::Histogram(Calibrator::MeanSquaredError, histogram) => least_error(histogram),
-            Self::Histogram(_, histogram) => histogram.range(PERCENTILE),
+            Self::Histogram(Calibrator::Entropy, _, histogram) => least_divergence(histogram),
+            Self::Histogram(Calibrator::MeanSquaredError, _, histogram) => least_error(histogram),
+            Self::Histogram(_, _, histogram) => histogram.range(PERCENTILE),
         }
     }
 }
@@ -218,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_moving_average_is_the_mean_of_few_samples_and_follows_many() {
-        let mut observer = Observer::new(Calibrator::MovingAverage);
+        let mut observer = Observer::new(Calibrator::MovingAverage, 1);
         assert_eq!(observer.range(), None);
         assert!(observer.see(&[-3.0, 5.0]));
         let first = observer.range().unwrap();

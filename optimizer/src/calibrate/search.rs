@@ -87,7 +87,11 @@ fn divergence(values: &[(f64, u64)], range: Range) -> f64 {
     let mut p: Vec<f64> = inside.iter().map(|(_, count)| *count).collect();
     p[0] += beyond(&|value| value < low);
     *p.last_mut().unwrap_or(&mut 0.0) += beyond(&|value| value >= high);
-    let level = |value: f64| ((value - first) / step).round();
+    // Zero and the ends of the range are stored exactly. Where an activation clamps, much of all values lies there, and
+    // evening it out over neighbours would make every wide range look bad.
+    let (lowest, highest) = (values.first().map(|value| value.0), values.last().map(|value| value.0));
+    let exact = |value: f64| value == 0.0 || Some(value) == lowest || Some(value) == highest;
+    let level = |value: f64| (((value - first) / step).round(), exact(value));
     let mut q = Vec::with_capacity(inside.len());
     for group in inside.chunk_by(|one, other| level(one.0) == level(other.0)) {
         let mean = group.iter().map(|(_, count)| count).sum::<f64>() / group.len() as f64;

@@ -2,6 +2,7 @@
 //! `load` reads it, `save` writes it, `shapes` fills in what every tensor looks like, `simplify` makes it small and
 //! static. Passes and lowerings see only these types, never protobuf.
 
+mod import;
 mod infer;
 mod infer_rare;
 mod load;
@@ -12,6 +13,7 @@ pub mod wire;
 
 use std::collections::BTreeMap;
 
+pub use import::{ImportError, import_tflite};
 pub use infer::{
     InferError, SliceRange, Window, axis, broadcast, constant_value, infer, permutation, shape_slice, slice_ranges,
     window,

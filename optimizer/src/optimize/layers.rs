@@ -11,6 +11,8 @@ use crate::evaluate::{sqnr, synthetic};
 use crate::ir::{DataType, Dim, Model, Value};
 use crate::runtime::{OnnxRuntime, RuntimeError, threads};
 
+/// What the name of a quantised tensor's float form ends in; see `quantize`.
+const DEQUANTIZED: &str = "_dequantized";
 /// Samples that layers are compared on.
 pub const LAYER_SAMPLES: usize = 4;
 
@@ -38,17 +40,39 @@ pub fn agreement(
     data: Option<&Dataset>,
     sample: &[usize],
 ) -> Result<Vec<LayerAgreement>, LayersError> {
-    let made: BTreeSet<&str> = artifact.graph.nodes.iter().flat_map(|node| &node.outputs).map(String::as_str).collect();
-    let float = |model: &Model, name: &str| model.graph.dtype_of(name).is_none_or(|dtype| dtype == DataType::F32);
-    let shared: Vec<(&str, &str)> = source
+    let made: BTreeMap<&str, &str> = artifact
         .graph
         .nodes
         .iter()
         .flat_map(|node| node.outputs.iter().map(|name| (name.as_str(), node.op_type.as_str())))
-        .filter(|(name, _)| !name.is_empty() && made.contains(name) && float(source, name) && float(artifact, name))
         .collect();
-    let mut expected = runtime.session(&showing(source, &shared).to_bytes(), threads())?;
-    let mut got = runtime.session(&showing(artifact, &shared).to_bytes(), threads())?;
+    let float = |model: &Model, name: &str| model.graph.dtype_of(name).is_none_or(|dtype| dtype == DataType::F32);
+    let layer = |(tensor, op): (&str, &str)| {
+        // What readers see of a quantised tensor is what DequantizeLinear gives back.
+        let stored = format!("{tensor}{DEQUANTIZED}");
+        let twin = match made.get(stored.as_str()) {
+            Some(&"DequantizeLinear") => stored,
+            _ => tensor.to_owned(),
+        };
+        let shared = !tensor.is_empty() && made.contains_key(twin.as_str());
+        (shared && float(source, tensor) && float(artifact, &twin)).then(|| Layer {
+            tensor: tensor.to_owned(),
+            twin,
+            operator: op.to_owned(),
+        })
+    };
+    let layers: Vec<Layer> = source
+        .graph
+        .nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().map(|name| (name.as_str(), node.op_type.as_str())))
+        .filter_map(layer)
+        .collect();
+    let twins: BTreeMap<&str, &str> = layers.iter().map(|l| (l.twin.as_str(), l.tensor.as_str())).collect();
+    let mut expected =
+        runtime.session(&showing(source, layers.iter().map(|layer| layer.tensor.as_str())).to_bytes(), threads())?;
+    let mut got =
+        runtime.session(&showing(artifact, layers.iter().map(|layer| layer.twin.as_str())).to_bytes(), threads())?;
     let fixed = expected.input_shape().first().copied().unwrap_or(-1);
     let rows = usize::try_from(fixed).map_or(1, |fixed| fixed.max(1));
     let shape = [&[rows], sample].concat();
@@ -80,25 +104,28 @@ pub fn agreement(
         }
         None => (0..LAYER_SAMPLES).try_for_each(|index| both(&synthetic(index * size, size)))?,
     }
-    let agreement = |(name, op): (&str, &str)| {
-        let (signal, noise) = sums.get(name)?;
-        Some(LayerAgreement { tensor: name.to_owned(), operator: op.to_owned(), sqnr_db: sqnr(*signal, *noise) })
+    let agreement = |Layer { tensor, operator, .. }: Layer| {
+        let (signal, noise) = sums.get(&tensor)?;
+        Some(LayerAgreement { sqnr_db: sqnr(*signal, *noise), tensor, operator })
     };
-    Ok(shared.into_iter().filter_map(agreement).collect())
+    Ok(layers.into_iter().filter_map(agreement).collect())
+}
+
+/// A tensor of the source and what stands for it in the artefact.
+struct Layer {
+    tensor: String,
+    twin: String,
+    operator: String,
 }
 
 /// The model with these tensors as its outputs.
-fn showing(model: &Model, tensors: &[(&str, &str)]) -> Model {
+fn showing<'a>(model: &Model, tensors: impl Iterator<Item = &'a str>) -> Model {
     let mut model = model.clone();
-    for (name, _) in tensors {
+    for name in tensors {
         if !model.graph.is_output(name) {
             // Without type and shape: the runtime knows them better than a file does.
-            let value = Value {
-                name: (*name).to_owned(),
-                dtype: DataType::Undefined,
-                shape: Vec::<Dim>::new(),
-                has_shape: false,
-            };
+            let value =
+                Value { name: name.to_owned(), dtype: DataType::Undefined, shape: Vec::<Dim>::new(), has_shape: false };
             model.graph.outputs.push(value);
         }
     }

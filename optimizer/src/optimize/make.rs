@@ -11,7 +11,7 @@ use super::read::Work;
 use crate::calibrate::{Calibration, calibrate};
 use crate::error::OptimizeError;
 use crate::factorize::{self, factorize};
-use crate::ir::{Graph, Model};
+use crate::ir::{DataType, Graph, Model, Tensor};
 use crate::lower::{Choices, Int8Io, Mode, to_tflite_with};
 use crate::prune::{self, prune};
 use crate::quantize::{
@@ -77,9 +77,8 @@ impl Work<'_> {
         clock.stop();
         let untouched = self.recipe.passes.is_empty()
             && self.recipe.numbers == Numbers::Float32
-            && self.target.format == ModelFormat::Onnx
-            && self.request.input_shapes.is_empty()
-            && !self.imported;
+            && (self.target.format == ModelFormat::TfLite) == self.imported
+            && self.request.input_shapes.is_empty();
         Ok(Prepared { source, model, calibration, notes, untouched })
     }
 
@@ -163,6 +162,9 @@ impl Work<'_> {
                 let found = prepared.calibration.as_ref().ok_or(OptimizeError::CalibrationRequired)?;
                 let quantized = quantize(&model.graph, &found.ranges, &qdq(rules, *granularity, keep_float))?;
                 model.graph = quantized.graph;
+                if rules.float_bias {
+                    float_biases(&mut model.graph);
+                }
                 quantized.notes
             }
             Numbers::Int16Activations { .. } => {
@@ -178,6 +180,9 @@ impl Work<'_> {
         prepared: &Prepared,
         keep_float: &BTreeSet<String>,
     ) -> Result<(Vec<u8>, Vec<String>), OptimizeError> {
+        if prepared.untouched {
+            return Ok((self.source.clone(), Vec::new()));
+        }
         let io = |interface: InterfaceType| match interface {
             InterfaceType::Float32 => Int8Io::Float,
             InterfaceType::Quantized => Int8Io::Int8,
@@ -226,5 +231,34 @@ pub(super) fn qdq(rules: &Int8Rules, granularity: Granularity, keep_float: &BTre
         symmetric: rules.symmetric,
         keep_float: keep_float.clone(),
         ..QdqOptions::new(activations, granularity)
+    }
+}
+
+/// Gives biases back as floats, of the same values as the integers had: the target's compiler stores them itself.
+fn float_biases(graph: &mut Graph) {
+    let mut floats = Vec::new();
+    let constants = &graph.initializers;
+    graph.nodes.retain(|node| {
+        let tensor = |place: usize| constants.get(node.input(place)?);
+        let stored = tensor(0).filter(|tensor| node.is("DequantizeLinear") && tensor.dtype() == DataType::I32);
+        let (Some(stored), Some(scales)) = (stored, tensor(1).and_then(Tensor::to_f32)) else { return true };
+        let Some(values) = stored.to_i64().filter(|_| !scales.is_empty()) else { return true };
+        let float = |(at, value): (usize, &i64)| *value as f32 * scales[at % scales.len()];
+        floats.push((
+            node.output().to_owned(),
+            Tensor::f32(&stored.dims, values.iter().enumerate().map(float).collect()),
+        ));
+        false
+    });
+    graph.initializers.extend(floats);
+    let read: BTreeSet<&str> = graph.nodes.iter().flat_map(|node| node.reads()).collect();
+    let unread: Vec<String> = graph
+        .initializers
+        .keys()
+        .filter(|name| !read.contains(name.as_str()) && !graph.is_output(name))
+        .cloned()
+        .collect();
+    for name in unread {
+        graph.initializers.remove(&name);
     }
 }

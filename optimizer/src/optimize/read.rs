@@ -50,7 +50,7 @@ impl<'a> Work<'a> {
         let source = fs_err::read(&request.model).map_err(ir::LoadError::Io)?;
         let imported = source.get(4..8) == Some(b"TFL3");
         let model = match imported {
-            true => import(&source)?,
+            true => ir::import_tflite(&source)?,
             false => ir::load(&source, request.model.parent())?,
         };
         let reference = match imported || has_external_data(&source) {
@@ -193,13 +193,6 @@ fn constraints(request: &Request, recipe: &Recipe) -> Result<(), OptimizeError> 
         _ if request.max_size_bytes == Some(0) => impossible("maxSize is 0: no model is that small"),
         _ => Ok(()),
     }
-}
-
-fn import(source: &[u8]) -> Result<Model, OptimizeError> {
-    let _ = source;
-    Err(OptimizeError::Import(
-        "only ONNX models can be optimised; give the ONNX model the .tflite was made from".to_owned(),
-    ))
 }
 
 /// Whether weights lie in files beside the model.

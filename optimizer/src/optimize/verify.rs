@@ -164,7 +164,9 @@ impl Work<'_> {
         let cost = self.artifact_cost(prepared, &artifact, &mut unavailable);
         clock.start("layers");
         let layers = self.layers(prepared, &artifact, &mut unavailable);
-        clock.start("compile");
+        if self.target.compiler.is_some() {
+            clock.start("compile");
+        }
         let (estimate, compiler_details) = self.compile(&artifact, &mut unavailable)?;
         clock.stop();
         let Comparison { source: source_accuracy, artifact: accuracy, agreement, .. } = comparison.clone();
@@ -181,7 +183,10 @@ impl Work<'_> {
             unavailable.insert("stepPeakBytes".to_owned(), "the system does not let the mark be reset".to_owned());
         }
         let own = VerificationLevel::from(self.target.proves);
-        let level = if estimate.is_some() { VerificationLevel::Compiled } else { own };
+        let (level, runtime) = match &estimate {
+            Some(estimate) => (VerificationLevel::Compiled, format!("{}, outputs in {runtime}", estimate.compiler)),
+            None => (own, runtime),
+        };
         let mut details = format!("ran on {data}, beside the source in {}", self.runtime.describe());
         if own != VerificationLevel::Executed {
             details = format!(

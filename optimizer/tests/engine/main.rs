@@ -11,3 +11,4 @@ mod quantized;
 mod compressed;
 mod integers;
 mod command_line;
+mod pipeline;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use edgeyard_optimizer::ir::{Attribute, DataType, Graph, Model, Node, Tensor, Value};
+use edgeyard_optimizer::ir::{Attribute, DataType, Graph, Model, Node, Tensor, Value, import_tflite};
 use edgeyard_optimizer::lower::{Int8Io, Mode, Range, Ranges, to_tflite};
 use edgeyard_optimizer::simplify::{Shapes, simplify};
 
@@ -45,6 +45,9 @@ pub struct Verdict {
     reference_steps: Option<u64>,
     #[serde(default)]
     optimised_steps: u64,
+    /// The float32 file, read back as ONNX, against the source.
+    #[serde(default)]
+    import_error: Option<f64>,
 }
 
 pub fn case(name: &str) -> Case {
@@ -242,6 +245,15 @@ pub fn check(cases: Vec<Case>) {
                     {
                         failures.push(format!("{}: operators {operators:?}, expected {expected:?}", case.name));
                     }
+                    if matches!(mode, Mode::Float32 | Mode::Int8 { io: Int8Io::Float }) {
+                        match import_tflite(&lowered.bytes) {
+                            Ok(model) if mode == Mode::Float32 => {
+                                std::fs::write(at(&case.name, "import.onnx"), model.to_bytes()).unwrap();
+                            }
+                            Ok(_) => {}
+                            Err(error) => failures.push(format!("{} {kind}: {error}", case.name)),
+                        }
+                    }
                     std::fs::write(at(&case.name, kind), lowered.bytes).unwrap();
                 }
                 Err(error) => failures.push(format!("{} {kind}: {error}", case.name)),
@@ -259,6 +271,9 @@ pub fn check(cases: Vec<Case>) {
         let mut fail = |what: String| failures.push(format!("{}: {what}; {verdict:?}", case.name));
         if verdict.float_error.is_nan() || verdict.float_error > case.float {
             fail("float32 differs from onnxruntime".into());
+        }
+        if verdict.import_error.is_none_or(|error| error.is_nan() || error > case.float.max(2e-5)) {
+            fail("the imported .tflite differs from its source".into());
         }
         if verdict.half_sqnr < 50.0 {
             fail("float16 weights lose too much".into());

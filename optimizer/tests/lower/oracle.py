@@ -136,6 +136,12 @@ def check(folder, name):
     compare_shapes(found)
     worst = max(float(np.abs(e - f).max()) for one, other in zip(expected, found) for e, f in zip(one, other))
     verdict["float_error"] = worst / max(largest, 1e-6)
+    if (folder / f"{name}.import.onnx").exists():
+        imported = session_of((folder / f"{name}.import.onnx").read_bytes())
+        found = [imported.run(None, feed) for feed in feeds]
+        compare_shapes(found)
+        worst = max(float(np.abs(e - f).max()) for one, other in zip(expected, found) for e, f in zip(one, other))
+        verdict["import_error"] = worst / max(largest, 1e-6)
     found, _ = litert(folder / f"{name}.f16.tflite", feeds, order)
     verdict["half_sqnr"] = sqnr(expected, found)
     if not (folder / f"{name}.i8f.tflite").exists():

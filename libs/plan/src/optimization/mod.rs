@@ -280,6 +280,7 @@ variants:
     #[test]
     fn every_setting_reaches_the_job() {
         let yaml = MINIMAL
+            .replacen("[ort-x86, tflm]", "[ort-x86, litert]", 1)
             .replacen("format: ONNX", "format: TFLite, inputShapes: [{name: x, shape: [1, 28]}]", 1)
             .replacen("variants:", "constraints: {maxSize: 64Ki, maxAccuracyDrop: '0.01'}\nvariants:", 1)
             .replacen(
@@ -317,7 +318,13 @@ variants:
                 reason::INVALID_SPEC,
                 "spec.constraints.maxSize: 0Ki is no size",
             ),
-            ("scheme: Int8", "scheme: Int8, maxFloatOperators: 4", reason::INVALID_SPEC, "maxAccuracyDrop is required"),
+            (
+                "[ort-x86, tflm], passes: [{type: Quantize, quantize: {scheme: Int8}",
+                "[litert], passes: [{type: Quantize, quantize: {scheme: Int8, maxFloatOperators: 4}",
+                reason::INVALID_SPEC,
+                "maxAccuracyDrop is required",
+            ),
+            ("scheme: Int8", "scheme: Int8, maxFloatOperators: 4", reason::INCOMPATIBLE_PASS, "integers only"),
             ("passes: []", "passes: [{type: Factorize, factorize: {}}]", reason::INCOMPATIBLE_PASS, "energy and macs"),
             (
                 "passes: []",
