@@ -3,7 +3,7 @@
     generate.py --seed N --count N OUT        many small models, one operator each (a few with several)
     generate.py --model FILE --seed N OUT     random inputs for a given model
     generate.py --bench --seed N OUT          models of one operator with fixed shapes, and OUT/index.json with their multiplications
-    generate.py --refused --seed N OUT        models that must be refused: float, unknown, version, wide (no inputs or outputs)
+    generate.py --refused --seed N OUT        models that must be refused: float, unknown, version, version-next, wide (no inputs or outputs)
 
 Writes OUT/NAME.tflite, OUT/NAME.in (all inputs of a trial one after the other, trial after trial) and OUT/NAME.out. The tests of the engine and of
 the firmware read them. The same seed makes the same files. Needs tflite-micro, ai-edge-litert (for its schema), flatbuffers and numpy.
@@ -494,6 +494,8 @@ def refused(kind):
         b.op(OP.COS, [b.input([1, 4])], [b.output([1, 4])])
     elif kind == "version":
         b.op(OP.RELU, [b.input([1, 4])], [b.output([1, 4])], version=99)
+    elif kind == "version-next":
+        b.op(OP.CONV_2D, [b.input([1, 4, 4, 1])], [b.output([1, 4, 4, 1])], version=9)
     else:
         b.op(OP.SOFTMAX, [b.input([1, 4])], [b.output([1, 4], 1 / 32768, 0, dtype=INT16)], schema.SoftmaxOptionsT())
     return b.build()
@@ -579,7 +581,7 @@ def main():
         graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)).subgraphs[0]
         rng = np.random.default_rng([args.seed, 1])
         write(args.out, path.stem, model, *run(model, len(graph.inputs), len(graph.outputs), rng, args.trials))
-    for kind in ("float", "unknown", "version", "wide") if args.refused else ():
+    for kind in ("float", "unknown", "version", "version-next", "wide") if args.refused else ():
         (args.out / f"{kind}.tflite").write_bytes(refused(kind))
     if args.bench:
         bench(args.seed, args.out)

@@ -5,6 +5,7 @@
 //! Counts do not depend on the host: two runs print the same.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -78,6 +79,7 @@ fn measure(extra: &[PathBuf], folder: &Path) -> Result<Vec<Row>> {
     let (python, qemu) = (variable("EDGEYARD_PYTHON")?, variable("EDGEYARD_QEMU_ARM")?);
     let published = published_models(&source)?;
     let mut whole: Vec<PathBuf> = REFERENCE.iter().map(|(name, _)| published.join(format!("{name}.tflite"))).collect();
+    whole.extend(mnist_in_int8(&folder.join("mnist"), &variable)?);
     whole.extend(extra.iter().cloned());
     let generator = || {
         let mut command = Command::new(&python);
@@ -117,6 +119,29 @@ impl Row {
     fn new(model: String, multiplications: Option<u64>) -> Self {
         Row { model, multiplications, reference_instructions: None, equal: true, instructions: BTreeMap::new() }
     }
+}
+
+/// The example's MNIST network as our own optimizer lowers it; none, and a word about it, where the optimizer is not built: its
+/// build takes longer than all else here.
+fn mnist_in_int8(folder: &Path, variable: &dyn Fn(&'static str) -> Result<OsString>) -> Result<Option<PathBuf>> {
+    let program = layout::cargo_target()?.join("release/edgeyard-optimizer");
+    if !program.is_file() {
+        let build = "cargo build --release --bin edgeyard-optimizer";
+        eprintln!("mnist is left out: {} is not there; `{build}` makes it", program.display());
+        return Ok(None);
+    }
+    fs::create_dir_all(folder)?;
+    let example = layout::root()?.join("examples/mnist");
+    let mut prepare = Command::new(variable("EDGEYARD_PYTHON")?);
+    quiet(prepare.arg(example.join("prepare.py")).arg(variable("EDGEYARD_MNIST_DIR")?).arg(folder))
+        .context("preparing MNIST")?;
+    let mut optimizer = Command::new(program);
+    optimizer.args(["run", "--target", "tflm", "--pass", "int8", "--model"]).arg(example.join("mnist-cnn.onnx"));
+    optimizer.arg("--calibration").arg(folder.join("calib.npz")).arg("--out").arg(folder);
+    quiet(optimizer.envs(environment::variables()?)).context("making the int8 MNIST network")?;
+    let model = folder.join("mnist.tflite");
+    fs::rename(folder.join("model.tflite"), &model)?;
+    Ok(Some(model))
 }
 
 /// The folder of the models that a published crate carries; a lock file of its own names the version.

@@ -25,6 +25,8 @@ fn operators_and_types_without_a_kernel_are_named() {
             "operator 0 (FULLY_CONNECTED): tensor 0 is FLOAT32, and only INT8 has a kernel; convert the model to full int8",
         ),
         ("unknown", "operator 0 is COS, which has no kernel here"),
+        // The first version after the newest that is known.
+        ("version-next", "operator 0 is CONV_2D version 9; versions up to 8 are known"),
         ("version", "operator 0 is RELU version 99; versions up to 3 are known"),
         ("wide", "operator 0 (SOFTMAX): tensor 1 is INT16, and only INT8 has a kernel"),
     ];

@@ -54,8 +54,8 @@ struct PlanesArguments {
     /// Four starts, then multiplier, shift and lift of each.
     channels: *const i32,
     output: *mut i8,
-    output_step: usize,
     pairs: usize,
+    output_step: usize,
     /// Bounds in each byte.
     low: u32,
     high: u32,
@@ -69,6 +69,8 @@ unsafe extern "C" {
     fn edgeyard_dsp_expand_line(from: *const i8, to: *mut u32, columns: usize, step: usize, blocks: usize, gap: usize);
     fn edgeyard_dsp_rows_4(arguments: *const RowsArguments);
     fn edgeyard_dsp_wide_4(arguments: *const RowsArguments);
+    fn edgeyard_dsp_wide_4_clamp(arguments: *const RowsArguments);
+    fn edgeyard_dsp_put(to: *mut u32, even: u32, odd: u32, groups: usize);
     fn edgeyard_dsp_rows_1(arguments: *const RowsArguments);
     fn edgeyard_dsp_planes_3_1(arguments: *const PlanesArguments);
     fn edgeyard_dsp_planes_3_2(arguments: *const PlanesArguments);
@@ -176,7 +178,7 @@ const WIDE: usize = 2048;
 /// Words that the weights take as pairs; 0 if they are left as they are.
 fn wide_words(length: usize, channels: usize, pixels: usize) -> usize {
     let groups = length.div_ceil(4);
-    if pixels >= PIXELS && groups.is_multiple_of(2) && length * channels <= WIDE { groups * 2 * channels } else { 0 }
+    if pixels >= PIXELS && groups.is_multiple_of(4) && length * channels <= WIDE { groups * 2 * channels } else { 0 }
 }
 
 pub(super) fn rows_scratch(length: usize, channels: usize, pixels: usize, gathered: bool) -> usize {
@@ -326,7 +328,8 @@ fn product(
             arguments.output = output.as_mut_ptr().add(first * count);
             arguments.weights = if four && words > 0 { wide.cast() } else { rows.weights.as_ptr() };
             match (four, words > 0) {
-                (true, true) => edgeyard_dsp_wide_4(&arguments),
+                (true, true) if arguments.clamp == 0 => edgeyard_dsp_wide_4(&arguments),
+                (true, true) => edgeyard_dsp_wide_4_clamp(&arguments),
                 (true, false) => edgeyard_dsp_rows_4(&arguments),
                 (false, _) => edgeyard_dsp_rows_1(&arguments),
             }
@@ -448,7 +451,7 @@ fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8
     // Padding left and right is written once: lines of the image lie between, lines outside the image are all padding.
     let padding = plain_pairs(u32::from(planes.fill as u8) * 0x0101_0101);
     // SAFETY: the whole ring.
-    unsafe { Sink { to: ring, four: false }.put(padding, size * blocks * columns) };
+    unsafe { edgeyard_dsp_put(ring, padding.0, padding.1, size * blocks * columns) };
     let bytes = |v: i32| u32::from(v as i8 as u8) * 0x0101_0101;
     let run = match (size, w.stride_w) {
         (3, 1) => edgeyard_dsp_planes_3_1,
@@ -562,7 +565,7 @@ unsafe fn expand_line(planes: &Planes<'_>, image: &[i8], line: isize, to: *mut u
     let blocks = count.div_ceil(4);
     if line < 0 || line >= w.in_h as isize {
         // SAFETY: promised by the caller.
-        unsafe { Sink { to, four: false }.put(padding, blocks * columns) };
+        unsafe { edgeyard_dsp_put(to, padding.0, padding.1, blocks * columns) };
         return;
     }
     let lead = (w.pad_w as usize).min(columns);

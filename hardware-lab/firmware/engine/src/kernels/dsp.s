@@ -61,6 +61,28 @@ edgeyard_dsp_expand_1:
     expand_rows 8
     .size edgeyard_dsp_expand_1, . - edgeyard_dsp_expand_1
 
+@ void edgeyard_dsp_put(uint32_t *to, uint32_t even, uint32_t odd, size_t groups): the same group many times, one after the other.
+    .global edgeyard_dsp_put
+    .type edgeyard_dsp_put, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_put:
+    lsrs r12, r3, #2
+    beq 2f
+1:  strd r1, r2, [r0], #8
+    strd r1, r2, [r0], #8
+    strd r1, r2, [r0], #8
+    strd r1, r2, [r0], #8
+    subs r12, #1
+    bne 1b
+2:  ands r3, r3, #3
+    beq 4f
+3:  strd r1, r2, [r0], #8
+    subs r3, #1
+    bne 3b
+4:  bx lr
+    .size edgeyard_dsp_put, . - edgeyard_dsp_put
+
 @ void edgeyard_dsp_expand_line(const int8_t *from, uint32_t *to, size_t columns, size_t step, size_t blocks, size_t gap): groups of four
 @ channels of each column as pairs, not doubled, block after block; `gap` bytes follow each.
     .macro expand_column
@@ -170,7 +192,8 @@ edgeyard_dsp_rows_4:
     pop {r4-r11, pc}
     .size edgeyard_dsp_rows_4, . - edgeyard_dsp_rows_4
 
-@ void edgeyard_dsp_wide_4(const RowsArguments *): as edgeyard_dsp_rows_4, with weights that are pairs already, in an even number of groups.
+@ void edgeyard_dsp_wide_4(const RowsArguments *), edgeyard_dsp_wide_4_clamp: as edgeyard_dsp_rows_4, with weights that are pairs
+@ already, in a number of groups that four divides.
     .macro four_wide
     ldm r4!, {r8-r11}
     ldm r5!, {r6, r7}
@@ -185,18 +208,15 @@ edgeyard_dsp_rows_4:
     smlad r3, r11, r7, r3
     .endm
 
-    .section .text.edgeyard_dsp_wide_4,"ax",%progbits
-    .global edgeyard_dsp_wide_4
-    .type edgeyard_dsp_wide_4, %function
-    .thumb_func
-    .p2align 2
-edgeyard_dsp_wide_4:
+    .macro wide clamp
     push {r4-r11, lr}
     sub sp, #52
     ldm r0!, {r1-r11}
     ldr r0, [r0]
     stm sp, {r1-r11}
     str r0, [sp, #44]
+    lsrs r7, r7, #1
+    str r7, [sp, #24]
     mov r5, r2
     mov lr, r3
 1:  ldr r0, [lr], #4
@@ -207,21 +227,23 @@ edgeyard_dsp_wide_4:
     mov r3, r0
 2:  four_wide
     four_wide
+    four_wide
+    four_wide
     subs r12, #1
-    bne 2b
+    bne.w 2b
     ldm lr!, {r6-r8}
     scale r0, r6, r7, r8
     scale r1, r6, r7, r8
     scale r2, r6, r7, r8
     scale r3, r6, r7, r8
-    ldr r6, [sp, #44]
-    cbz r6, 4f
+    .if \clamp
     ldrd r6, r7, [sp, #36]
     bound r0, r6, r7
     bound r1, r6, r7
     bound r2, r6, r7
     bound r3, r6, r7
-4:  ldrd r8, r9, [sp, #16]
+    .endif
+    ldrd r8, r9, [sp, #16]
     add r10, r8, r9
     strb r1, [r8, r9]
     strb r2, [r8, r9, lsl #1]
@@ -230,10 +252,28 @@ edgeyard_dsp_wide_4:
     str r8, [sp, #16]
     ldr r7, [sp, #12]
     cmp lr, r7
-    bne 1b
+    bne.w 1b
     add sp, #52
     pop {r4-r11, pc}
+    .endm
+
+    .section .text.edgeyard_dsp_wide_4,"ax",%progbits
+    .global edgeyard_dsp_wide_4
+    .type edgeyard_dsp_wide_4, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_wide_4:
+    wide 0
     .size edgeyard_dsp_wide_4, . - edgeyard_dsp_wide_4
+
+    .section .text.edgeyard_dsp_wide_4_clamp,"ax",%progbits
+    .global edgeyard_dsp_wide_4_clamp
+    .type edgeyard_dsp_wide_4_clamp, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_wide_4_clamp:
+    wide 1
+    .size edgeyard_dsp_wide_4_clamp, . - edgeyard_dsp_wide_4_clamp
 
 @ void edgeyard_dsp_rows_1(const RowsArguments *): one row of input times all rows of weights, two at a time.
 @ r0-r1 sums, r2 input, r3-r4 weights, r5-r8 weights as pairs, r9-r10 input pairs, r12 count, lr channel
@@ -415,14 +455,13 @@ edgeyard_dsp_rows_1:
     sel r4, r4, r8
     ssub8 r1, r9, r4
     sel r4, r4, r9
-2:  ldrd r1, r2, [sp, #36]
-    ldr r3, [sp, #44]
+2:  ldrd r1, r3, [sp, #36]
+    ldr r2, [sp, #44]
     str r0, [r1]
     str r4, [r1, r2]
     add r1, r1, r2, lsl #1
     subs r3, #1
-    str r1, [sp, #36]
-    str r3, [sp, #44]
+    strd r1, r3, [sp, #36]
     bne.w 1b
     add sp, #60
     pop {r4-r11, pc}
