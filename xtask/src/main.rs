@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | cluster | images | firmware | codegen | exec | demo | test | bench`.
+//! Developer commands: `cargo xtask setup | cluster | images | firmware | codegen | exec | demo | test | bench | fuzz`.
 //!
 //! A table of subcommands and nothing else; each command is a module of its own.
 
@@ -15,6 +15,7 @@ mod exec;
 mod demo;
 mod test;
 mod bench;
+mod fuzz;
 
 use clap::{Parser, Subcommand};
 
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Args),
     /// Tell what our own parts cost
     Bench(bench::Args),
+    /// Feed damaged input to one of our readers for a while
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -58,6 +61,7 @@ fn main() -> std::process::ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -119,8 +119,11 @@ impl Row {
     }
 }
 
-/// The models that a published crate carries; a lock file of its own names the version.
-fn published_models(source: &Path) -> Result<PathBuf> {
+/// The folder of the models that a published crate carries; a lock file of its own names the version.
+///
+/// # Errors
+/// When cargo cannot fetch the crate.
+pub fn published_models(source: &Path) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Package>,

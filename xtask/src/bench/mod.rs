@@ -4,6 +4,8 @@
 mod firmware;
 mod runner;
 
+pub use firmware::published_models;
+
 use std::process::ExitCode;
 
 use anyhow::Result;

@@ -49,7 +49,7 @@ struct RowsArguments {
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct PlanesArguments {
-    lines: [*const u32; 3],
+    lines: [*const u32; MOST_LINES],
     weights: *const u32,
     /// Four starts, then multiplier, shift and lift of each.
     channels: *const i32,
@@ -66,11 +66,16 @@ struct PlanesArguments {
 unsafe extern "C" {
     fn edgeyard_dsp_expand_4(from: *const i8, to: *mut u32, groups: usize);
     fn edgeyard_dsp_expand_1(from: *const i8, to: *mut u32, groups: usize);
-    fn edgeyard_dsp_expand_columns(from: *const i8, to: *mut u32, columns: usize, step: usize);
+    fn edgeyard_dsp_expand_line(from: *const i8, to: *mut u32, columns: usize, step: usize, blocks: usize, gap: usize);
     fn edgeyard_dsp_rows_4(arguments: *const RowsArguments);
+    fn edgeyard_dsp_wide_4(arguments: *const RowsArguments);
     fn edgeyard_dsp_rows_1(arguments: *const RowsArguments);
-    fn edgeyard_dsp_planes_1(arguments: *const PlanesArguments);
-    fn edgeyard_dsp_planes_2(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_3_1(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_3_2(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_5_1(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_5_2(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_7_1(arguments: *const PlanesArguments);
+    fn edgeyard_dsp_planes_7_2(arguments: *const PlanesArguments);
 }
 
 fn pack(channel: &Channel, finish: &Finish) -> Packed {
@@ -165,10 +170,20 @@ impl Sink {
 
 const PIXELS: usize = 4;
 
+/// Weights of at most this many bytes are kept as pairs while an operator runs, four bytes for two of them.
+const WIDE: usize = 2048;
+
+/// Words that the weights take as pairs; 0 if they are left as they are.
+fn wide_words(length: usize, channels: usize, pixels: usize) -> usize {
+    let groups = length.div_ceil(4);
+    if pixels >= PIXELS && groups.is_multiple_of(2) && length * channels <= WIDE { groups * 2 * channels } else { 0 }
+}
+
 pub(super) fn rows_scratch(length: usize, channels: usize, pixels: usize, gathered: bool) -> usize {
     let side_by_side = if pixels < PIXELS { 1 } else { PIXELS };
     let gathered = if gathered { length } else { 0 };
-    channels * size_of::<Packed>() + length.div_ceil(4) * 8 * side_by_side + gathered
+    let wide = wide_words(length, channels, pixels) * size_of::<u32>();
+    channels * size_of::<Packed>() + length.div_ceil(4) * 8 * side_by_side + wide + gathered
 }
 
 pub(super) fn multiply(rows: &Rows<'_>, input: &[i8], output: &mut [i8], scratch: &mut [i8]) {
@@ -256,10 +271,27 @@ fn product(
     let side_by_side = if pixels < PIXELS { 1 } else { PIXELS };
     let Some((table, rest)) = take::<Packed>(scratch, count) else { return false };
     let Some((input, rest)) = take::<u32>(rest, groups * 2 * side_by_side) else { return false };
+    let words = wide_words(rows.length, count, pixels);
+    let Some((wide, rest)) = take::<u32>(rest, words) else { return false };
     let Some(buffer) = rest.get_mut(..if gathered { rows.length } else { 0 }) else { return false };
     for (i, channel) in rows.channels.iter().enumerate() {
         // SAFETY: `take` made room for `count`.
         unsafe { table.add(i).write(pack(channel, rows.finish)) };
+    }
+    if words > 0 {
+        for (i, row) in rows.weights.chunks_exact(rows.length).enumerate() {
+            for (g, values) in row.chunks(4).enumerate() {
+                let mut group = [0; 4];
+                group[..values.len()].copy_from_slice(values);
+                let (even, odd) = plain_pairs(u32::from_ne_bytes(group.map(|value| value as u8)));
+                // SAFETY: `take` made room for `groups` of each of `count` rows.
+                unsafe {
+                    let to = wide.add((i * groups + g) * 2);
+                    to.write(even);
+                    to.add(1).write(odd);
+                }
+            }
+        }
     }
     let mut arguments = RowsArguments {
         input,
@@ -292,7 +324,12 @@ fn product(
         // pixels lie within `output`.
         unsafe {
             arguments.output = output.as_mut_ptr().add(first * count);
-            if four { edgeyard_dsp_rows_4(&arguments) } else { edgeyard_dsp_rows_1(&arguments) }
+            arguments.weights = if four && words > 0 { wide.cast() } else { rows.weights.as_ptr() };
+            match (four, words > 0) {
+                (true, true) => edgeyard_dsp_wide_4(&arguments),
+                (true, false) => edgeyard_dsp_rows_4(&arguments),
+                (false, _) => edgeyard_dsp_rows_1(&arguments),
+            }
         }
         next = first + taken;
     }
@@ -303,7 +340,7 @@ fn product(
 enum Plan {
     /// One input channel: an ordinary convolution, once the weights are turned.
     Turned,
-    /// 3x3, four channels at a time.
+    /// 3x3, 5x5 or 7x7, four channels at a time.
     Lines,
     /// Any other window, with one output channel per input channel.
     Taps,
@@ -311,10 +348,11 @@ enum Plan {
 }
 
 fn plan(w: &Window, finish: &Finish) -> Plan {
-    let three = (w.k_h, w.k_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1) && w.stride_w <= 2 && w.out_w >= 2;
+    let square = w.k_h == w.k_w && [3, 5, 7].contains(&w.k_h) && (w.dilation_h, w.dilation_w) == (1, 1);
+    let square = square && w.stride_w <= 2 && w.out_w >= 2;
     if finish.plain && w.in_c == 1 {
         Plan::Turned
-    } else if finish.plain && three && w.in_c == w.out_c && w.out_c >= 4 {
+    } else if finish.plain && square && w.in_c == w.out_c && w.out_c >= 4 {
         Plan::Lines
     } else if taps::can(w) {
         Plan::Taps
@@ -332,7 +370,7 @@ pub(super) fn planes_scratch(window: &Window, finish: &Finish) -> usize {
         }
         Plan::Lines => {
             let blocks = window.out_c.div_ceil(4);
-            blocks * (BLOCK_CHANNELS * 4 + BLOCK_WEIGHTS * 4 + 3 * columns(window) * 8)
+            blocks * (BLOCK_CHANNELS * 4 + block_weights(window) * 4 + window.k_h * columns(window) * 8)
         }
     }
 }
@@ -369,12 +407,17 @@ fn turned(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i
 
 /// Words per block of four channels: starts, and three words each of scaling.
 const BLOCK_CHANNELS: usize = 16;
-/// Words per block of four channels: nine taps of two pairs.
-const BLOCK_WEIGHTS: usize = 18;
+/// The most lines of a window.
+const MOST_LINES: usize = 7;
+
+/// Words per block of four channels: two pairs per tap.
+fn block_weights(window: &Window) -> usize {
+    2 * window.taps()
+}
 
 /// Columns of input, padding included, below a line of windows.
 fn columns(window: &Window) -> usize {
-    (window.out_w - 1) * window.stride_w + 3
+    (window.out_w - 1) * window.stride_w + window.k_w
 }
 
 /// The first channel of block `b`; the last block overlaps its neighbour if the channels are no multiple of four.
@@ -386,57 +429,80 @@ fn word(bytes: &[i8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, |b: [i8; 4]| u32::from_ne_bytes(b.map(|v| v as u8)))
 }
 
-/// A line of output at a time, over a ring of three expanded lines of input.
+/// A line of output at a time, over a ring of as many expanded lines of input as a window has.
 fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8]) {
     let w = planes.window;
-    let (count, blocks, columns) = (w.out_c, w.out_c.div_ceil(4), columns(w));
+    let (count, blocks, columns, size) = (w.out_c, w.out_c.div_ceil(4), columns(w), w.k_h);
     let Some((channels, rest)) = take::<i32>(scratch, blocks * BLOCK_CHANNELS) else { return };
-    let Some((weights, rest)) = take::<u32>(rest, blocks * BLOCK_WEIGHTS) else { return };
-    let Some((ring, _)) = take::<u32>(rest, 3 * blocks * columns * 2) else { return };
+    let Some((weights, rest)) = take::<u32>(rest, blocks * block_weights(w)) else { return };
+    let Some((ring, _)) = take::<u32>(rest, size * blocks * columns * 2) else { return };
+    if image.len() < w.in_h * w.in_w * count {
+        return;
+    }
     for b in 0..blocks {
         let first = first_channel(b, count);
         // SAFETY: within what `take` split off for `blocks`.
-        unsafe { prepare_block(planes, first, channels.add(b * BLOCK_CHANNELS), weights.add(b * BLOCK_WEIGHTS)) };
+        unsafe { prepare_block(planes, first, channels.add(b * BLOCK_CHANNELS), weights.add(b * block_weights(w))) };
     }
     let line_words = blocks * columns * 2;
+    // Padding left and right is written once: lines of the image lie between, lines outside the image are all padding.
+    let padding = plain_pairs(u32::from(planes.fill as u8) * 0x0101_0101);
+    // SAFETY: the whole ring.
+    unsafe { Sink { to: ring, four: false }.put(padding, size * blocks * columns) };
     let bytes = |v: i32| u32::from(v as i8 as u8) * 0x0101_0101;
-    let run = if w.stride_w == 1 { edgeyard_dsp_planes_1 } else { edgeyard_dsp_planes_2 };
-    let clamp = usize::from(planes.finish.low > -128 || planes.finish.high < 127);
+    let run = match (size, w.stride_w) {
+        (3, 1) => edgeyard_dsp_planes_3_1,
+        (3, _) => edgeyard_dsp_planes_3_2,
+        (5, 1) => edgeyard_dsp_planes_5_1,
+        (5, _) => edgeyard_dsp_planes_5_2,
+        (_, 1) => edgeyard_dsp_planes_7_1,
+        (..) => edgeyard_dsp_planes_7_2,
+    };
+    let mut arguments = PlanesArguments {
+        lines: [ring.cast_const(); MOST_LINES],
+        weights,
+        channels,
+        output: output.as_mut_ptr(),
+        output_step: count,
+        pairs: 0,
+        low: bytes(planes.finish.low),
+        high: bytes(planes.finish.high),
+        clamp: usize::from(planes.finish.low > -128 || planes.finish.high < 127),
+    };
     let mut loaded = isize::MIN;
     for (y, out) in output.chunks_exact_mut(w.out_w * count).enumerate() {
         let top = (y * w.stride_h) as isize - w.pad_h;
-        // SAFETY: a slot of the ring has `line_words`.
-        let slots = [0, 1, 2].map(|k: isize| unsafe { ring.add((top + k).rem_euclid(3) as usize * line_words) });
-        for line in loaded.max(top)..top + 3 {
-            // SAFETY: as above.
-            unsafe { expand_line(planes, image, line, slots[(line - top) as usize]) };
+        let end = top + size as isize;
+        let mut slot = top.rem_euclid(size as isize) as usize;
+        for (k, line) in arguments.lines.iter_mut().take(size).enumerate() {
+            // SAFETY: a slot of the ring has `line_words`.
+            let to = unsafe { ring.add(slot * line_words) };
+            *line = to;
+            if top + k as isize >= loaded {
+                // SAFETY: as above.
+                unsafe { expand_line(planes, image, top + k as isize, to, padding) };
+            }
+            slot = if slot + 1 == size { 0 } else { slot + 1 };
         }
-        loaded = top + 3;
-        let mut arguments = PlanesArguments {
-            lines: slots.map(|s| s.cast_const()),
-            weights,
-            channels,
-            output: out.as_mut_ptr(),
-            output_step: count,
-            pairs: w.out_w / 2,
-            low: bytes(planes.finish.low),
-            high: bytes(planes.finish.high),
-            clamp,
-        };
+        loaded = end;
+        (arguments.weights, arguments.channels) = (weights, channels);
         for b in 0..blocks {
             // SAFETY: lines hold the columns below `2 * pairs` windows; `out` holds as many pixels of `count` channels.
             unsafe {
                 arguments.output = out.as_mut_ptr().add(first_channel(b, count));
+                arguments.pairs = w.out_w / 2;
                 run(&arguments);
                 if w.out_w % 2 == 1 {
                     // The last two once more: one of them is new.
                     let mut last = PlanesArguments { pairs: 1, ..arguments };
-                    last.lines = last.lines.map(|l| l.add((w.out_w - 2) * 2 * w.stride_w));
+                    last.lines = last.lines.map(|l| l.wrapping_add((w.out_w - 2) * 2 * w.stride_w));
                     last.output = arguments.output.add((w.out_w - 2) * count);
                     run(&last);
                 }
-                arguments.lines = arguments.lines.map(|l| l.add(columns * 2));
-                arguments.weights = arguments.weights.add(BLOCK_WEIGHTS);
+                for line in arguments.lines.iter_mut().take(size) {
+                    *line = line.wrapping_add(columns * 2);
+                }
+                arguments.weights = arguments.weights.add(block_weights(w));
                 arguments.channels = arguments.channels.add(BLOCK_CHANNELS);
             }
         }
@@ -446,7 +512,7 @@ fn lines(planes: &Planes<'_>, image: &[i8], output: &mut [i8], scratch: &mut [i8
 /// Scaling and weights of four channels.
 ///
 /// # Safety
-/// The pointers have room for [`BLOCK_CHANNELS`] and [`BLOCK_WEIGHTS`] words.
+/// The pointers have room for [`BLOCK_CHANNELS`] and [`block_weights`] words.
 unsafe fn prepare_block(planes: &Planes<'_>, first: usize, channels: *mut i32, weights: *mut u32) {
     let count = planes.window.out_c;
     for i in 0..4 {
@@ -460,8 +526,9 @@ unsafe fn prepare_block(planes: &Planes<'_>, first: usize, channels: *mut i32, w
             channels.add(6 + 3 * i).write(lift);
         }
     }
-    for t in 0..9 {
-        let (even, odd) = plain_pairs(word(planes.weights, t * count + first));
+    for t in 0..planes.window.taps() {
+        // Doubled here, and not in each value of the image.
+        let (even, odd) = pairs(word(planes.weights, t * count + first));
         // SAFETY: within the block.
         unsafe {
             weights.add(2 * t).write(even);
@@ -485,33 +552,33 @@ fn plain_pairs(word: u32) -> (u32, u32) {
     (even, odd)
 }
 
-/// Writes one line of the image as pairs, block after block, with padding left and right; all padding outside the image.
+/// Writes one line of the image as pairs, block after block, between the padding that is there; all padding outside the image.
 ///
 /// # Safety
-/// `to` has room for all blocks' columns.
-unsafe fn expand_line(planes: &Planes<'_>, image: &[i8], line: isize, to: *mut u32) {
+/// `to` has room for all blocks' columns, and the image has all its lines.
+unsafe fn expand_line(planes: &Planes<'_>, image: &[i8], line: isize, to: *mut u32, padding: (u32, u32)) {
     let w = planes.window;
     let (count, columns) = (w.in_c, columns(w));
-    let padding = pairs(u32::from(planes.fill as u8) * 0x0101_0101);
-    let inside = line >= 0 && line < w.in_h as isize;
-    let lead = if inside { (w.pad_w as usize).min(columns) } else { columns };
-    let body = (w.in_w + w.pad_w as usize).min(columns).saturating_sub(lead);
-    let sink = |columns: usize| Sink { to: to_column(to, columns), four: false };
-    let mut done = 0;
-    for b in 0..w.in_c.div_ceil(4) {
-        let start = line.max(0) as usize * w.in_w * count + first_channel(b, count);
-        // SAFETY: each block has `columns`; the last of `body` columns ends within the image's line.
-        unsafe {
-            sink(done).put(padding, lead);
-            if body > 0 && start + (body - 1) * count + 4 <= image.len() {
-                edgeyard_dsp_expand_columns(image.as_ptr().add(start), to_column(to, done + lead), body, count);
-            }
-            sink(done + lead + body).put(padding, columns - lead - body);
-        }
-        done += columns;
+    let blocks = count.div_ceil(4);
+    if line < 0 || line >= w.in_h as isize {
+        // SAFETY: promised by the caller.
+        unsafe { Sink { to, four: false }.put(padding, blocks * columns) };
+        return;
     }
-}
-
-fn to_column(line: *mut u32, columns: usize) -> *mut u32 {
-    line.wrapping_add(2 * columns)
+    let lead = (w.pad_w as usize).min(columns);
+    let body = (w.in_w + lead).min(columns) - lead;
+    if body == 0 {
+        return;
+    }
+    let gap = (columns - body) * 8;
+    // SAFETY: the line lies in the image, and each block's columns end within it; the last block overlaps its neighbour if the
+    // channels are no multiple of four.
+    unsafe {
+        let from = image.as_ptr().add(line as usize * w.in_w * count);
+        let (to, whole) = (to.add(2 * lead), count / 4);
+        edgeyard_dsp_expand_line(from, to, body, count, whole, gap);
+        if whole < blocks {
+            edgeyard_dsp_expand_line(from.add(count - 4), to.add(2 * whole * columns), body, count, 1, gap);
+        }
+    }
 }

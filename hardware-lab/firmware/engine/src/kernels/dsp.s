@@ -61,33 +61,41 @@ edgeyard_dsp_expand_1:
     expand_rows 8
     .size edgeyard_dsp_expand_1, . - edgeyard_dsp_expand_1
 
-@ void edgeyard_dsp_expand_columns(const int8_t *from, uint32_t *to, size_t columns, size_t step): one group of each column.
+@ void edgeyard_dsp_expand_line(const int8_t *from, uint32_t *to, size_t columns, size_t step, size_t blocks, size_t gap): groups of four
+@ channels of each column as pairs, not doubled, block after block; `gap` bytes follow each.
     .macro expand_column
     ldr r4, [r0]
     add r0, r3
     sxtb16 r12, r4
     sxtb16 r4, r4, ror #8
-    sadd16 r12, r12, r12
-    sadd16 r4, r4, r4
     strd r12, r4, [r1], #8
     .endm
 
-    .global edgeyard_dsp_expand_columns
-    .type edgeyard_dsp_expand_columns, %function
+    .global edgeyard_dsp_expand_line
+    .type edgeyard_dsp_expand_line, %function
     .thumb_func
     .p2align 2
-edgeyard_dsp_expand_columns:
-    push {r4, lr}
-    lsrs r2, #1
+edgeyard_dsp_expand_line:
+    push {r4-r8, lr}
+    ldrd r5, r6, [sp, #24]
+    mov r7, r0
+    mov r8, r2
+0:  lsrs r2, r8, #1
     bcc 1f
     expand_column
-1:  cbz r2, 3f
+1:  cmp r2, #0
+    beq 3f
 2:  expand_column
     expand_column
     subs r2, #1
     bne 2b
-3:  pop {r4, pc}
-    .size edgeyard_dsp_expand_columns, . - edgeyard_dsp_expand_columns
+3:  add r1, r6
+    adds r7, #4
+    mov r0, r7
+    subs r5, #1
+    bne 0b
+    pop {r4-r8, pc}
+    .size edgeyard_dsp_expand_line, . - edgeyard_dsp_expand_line
 
 @ void edgeyard_dsp_rows_4(const RowsArguments *): four rows of input times all rows of weights.
 @ r0-r3 sums, r4 input, r5 weights, r6-r7 weights as pairs, r8-r11 input pairs, r12 count, lr channel
@@ -161,6 +169,71 @@ edgeyard_dsp_rows_4:
     add sp, #52
     pop {r4-r11, pc}
     .size edgeyard_dsp_rows_4, . - edgeyard_dsp_rows_4
+
+@ void edgeyard_dsp_wide_4(const RowsArguments *): as edgeyard_dsp_rows_4, with weights that are pairs already, in an even number of groups.
+    .macro four_wide
+    ldm r4!, {r8-r11}
+    ldm r5!, {r6, r7}
+    smlad r0, r8, r6, r0
+    smlad r0, r9, r7, r0
+    smlad r1, r10, r6, r1
+    smlad r1, r11, r7, r1
+    ldm r4!, {r8-r11}
+    smlad r2, r8, r6, r2
+    smlad r2, r9, r7, r2
+    smlad r3, r10, r6, r3
+    smlad r3, r11, r7, r3
+    .endm
+
+    .section .text.edgeyard_dsp_wide_4,"ax",%progbits
+    .global edgeyard_dsp_wide_4
+    .type edgeyard_dsp_wide_4, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_wide_4:
+    push {r4-r11, lr}
+    sub sp, #52
+    ldm r0!, {r1-r11}
+    ldr r0, [r0]
+    stm sp, {r1-r11}
+    str r0, [sp, #44]
+    mov r5, r2
+    mov lr, r3
+1:  ldr r0, [lr], #4
+    ldr r4, [sp, #0]
+    ldr r12, [sp, #24]
+    mov r1, r0
+    mov r2, r0
+    mov r3, r0
+2:  four_wide
+    four_wide
+    subs r12, #1
+    bne 2b
+    ldm lr!, {r6-r8}
+    scale r0, r6, r7, r8
+    scale r1, r6, r7, r8
+    scale r2, r6, r7, r8
+    scale r3, r6, r7, r8
+    ldr r6, [sp, #44]
+    cbz r6, 4f
+    ldrd r6, r7, [sp, #36]
+    bound r0, r6, r7
+    bound r1, r6, r7
+    bound r2, r6, r7
+    bound r3, r6, r7
+4:  ldrd r8, r9, [sp, #16]
+    add r10, r8, r9
+    strb r1, [r8, r9]
+    strb r2, [r8, r9, lsl #1]
+    strb r3, [r10, r9, lsl #1]
+    strb r0, [r8], #1
+    str r8, [sp, #16]
+    ldr r7, [sp, #12]
+    cmp lr, r7
+    bne 1b
+    add sp, #52
+    pop {r4-r11, pc}
+    .size edgeyard_dsp_wide_4, . - edgeyard_dsp_wide_4
 
 @ void edgeyard_dsp_rows_1(const RowsArguments *): one row of input times all rows of weights, two at a time.
 @ r0-r1 sums, r2 input, r3-r4 weights, r5-r8 weights as pairs, r9-r10 input pairs, r12 count, lr channel
@@ -249,7 +322,7 @@ edgeyard_dsp_rows_1:
     pop {r4-r11, pc}
     .size edgeyard_dsp_rows_1, . - edgeyard_dsp_rows_1
 
-@ void edgeyard_dsp_planes_N(const PlanesArguments *): a line of 3x3 windows with stride N over four channels, two windows at a time.
+@ void edgeyard_dsp_planes_K_N(const PlanesArguments *): a line of KxK windows with stride N over four channels, two windows at a time.
 @ r0-r3 sums of the first window, r4-r7 of the second, r8-r9 input pairs, r10-r11 weight pairs, r12 input, lr weights
     .macro tap column, stride
     ldrd r10, r11, [lr], #8
@@ -266,13 +339,21 @@ edgeyard_dsp_rows_1:
     .endm
 
 @ The pointer to the line moves on for the next two windows.
-    .macro line offset, stride
+    .macro line offset, stride, size
     ldr r12, [sp, #\offset]
     add r8, r12, #(16 * \stride)
     str r8, [sp, #\offset]
     tap 0, \stride
     tap 1, \stride
     tap 2, \stride
+    .if \size > 3
+    tap 3, \stride
+    tap 4, \stride
+    .endif
+    .if \size > 5
+    tap 5, \stride
+    tap 6, \stride
+    .endif
     .endm
 
     .macro join first, second, third, fourth
@@ -281,22 +362,33 @@ edgeyard_dsp_rows_1:
     bfi \first, \fourth, #24, #8
     .endm
 
-    .macro planes stride
+    .macro planes stride, size
     push {r4-r11, lr}
-    sub sp, #44
-    ldm r0, {r1-r11}
+    sub sp, #60
+    ldm r0!, {r1-r11}
     stm sp, {r1-r11}
-1:  ldr r12, [sp, #16]
-    ldr lr, [sp, #12]
+    ldm r0, {r1-r4}
+    add r0, sp, #44
+    stm r0, {r1-r4}
+1:  ldr r12, [sp, #32]
+    ldr lr, [sp, #28]
     ldm r12, {r0-r3}
     mov r4, r0
     mov r5, r1
     mov r6, r2
     mov r7, r3
-    line 0, \stride
-    line 4, \stride
-    line 8, \stride
-    ldr r12, [sp, #16]
+    line 0, \stride, \size
+    line 4, \stride, \size
+    line 8, \stride, \size
+    .if \size > 3
+    line 12, \stride, \size
+    line 16, \stride, \size
+    .endif
+    .if \size > 5
+    line 20, \stride, \size
+    line 24, \stride, \size
+    .endif
+    ldr r12, [sp, #32]
     adds r12, #16
     ldm r12!, {r8-r10}
     scale r0, r8, r9, r10
@@ -312,9 +404,9 @@ edgeyard_dsp_rows_1:
     scale r7, r8, r9, r10
     join r0, r1, r2, r3
     join r4, r5, r6, r7
-    ldr r1, [sp, #40]
+    ldr r1, [sp, #56]
     cbz r1, 2f
-    ldrd r8, r9, [sp, #32]
+    ldrd r8, r9, [sp, #48]
     ssub8 r1, r0, r8
     sel r0, r0, r8
     ssub8 r1, r9, r0
@@ -323,34 +415,70 @@ edgeyard_dsp_rows_1:
     sel r4, r4, r8
     ssub8 r1, r9, r4
     sel r4, r4, r9
-2:  ldrd r1, r2, [sp, #20]
-    ldr r3, [sp, #28]
+2:  ldrd r1, r2, [sp, #36]
+    ldr r3, [sp, #44]
     str r0, [r1]
     str r4, [r1, r2]
     add r1, r1, r2, lsl #1
     subs r3, #1
-    str r1, [sp, #20]
-    str r3, [sp, #28]
-    bne 1b
-    add sp, #44
+    str r1, [sp, #36]
+    str r3, [sp, #44]
+    bne.w 1b
+    add sp, #60
     pop {r4-r11, pc}
     .endm
 
-    .section .text.edgeyard_dsp_planes_1,"ax",%progbits
-    .global edgeyard_dsp_planes_1
-    .type edgeyard_dsp_planes_1, %function
+    .section .text.edgeyard_dsp_planes_3_1,"ax",%progbits
+    .global edgeyard_dsp_planes_3_1
+    .type edgeyard_dsp_planes_3_1, %function
     .thumb_func
     .p2align 2
-edgeyard_dsp_planes_1:
-    planes 1
-    .size edgeyard_dsp_planes_1, . - edgeyard_dsp_planes_1
+edgeyard_dsp_planes_3_1:
+    planes 1, 3
+    .size edgeyard_dsp_planes_3_1, . - edgeyard_dsp_planes_3_1
 
-    .section .text.edgeyard_dsp_planes_2,"ax",%progbits
-    .global edgeyard_dsp_planes_2
-    .type edgeyard_dsp_planes_2, %function
+    .section .text.edgeyard_dsp_planes_3_2,"ax",%progbits
+    .global edgeyard_dsp_planes_3_2
+    .type edgeyard_dsp_planes_3_2, %function
     .thumb_func
     .p2align 2
-edgeyard_dsp_planes_2:
-    planes 2
-    .size edgeyard_dsp_planes_2, . - edgeyard_dsp_planes_2
+edgeyard_dsp_planes_3_2:
+    planes 2, 3
+    .size edgeyard_dsp_planes_3_2, . - edgeyard_dsp_planes_3_2
+
+    .section .text.edgeyard_dsp_planes_5_1,"ax",%progbits
+    .global edgeyard_dsp_planes_5_1
+    .type edgeyard_dsp_planes_5_1, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_planes_5_1:
+    planes 1, 5
+    .size edgeyard_dsp_planes_5_1, . - edgeyard_dsp_planes_5_1
+
+    .section .text.edgeyard_dsp_planes_5_2,"ax",%progbits
+    .global edgeyard_dsp_planes_5_2
+    .type edgeyard_dsp_planes_5_2, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_planes_5_2:
+    planes 2, 5
+    .size edgeyard_dsp_planes_5_2, . - edgeyard_dsp_planes_5_2
+
+    .section .text.edgeyard_dsp_planes_7_1,"ax",%progbits
+    .global edgeyard_dsp_planes_7_1
+    .type edgeyard_dsp_planes_7_1, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_planes_7_1:
+    planes 1, 7
+    .size edgeyard_dsp_planes_7_1, . - edgeyard_dsp_planes_7_1
+
+    .section .text.edgeyard_dsp_planes_7_2,"ax",%progbits
+    .global edgeyard_dsp_planes_7_2
+    .type edgeyard_dsp_planes_7_2, %function
+    .thumb_func
+    .p2align 2
+edgeyard_dsp_planes_7_2:
+    planes 2, 7
+    .size edgeyard_dsp_planes_7_2, . - edgeyard_dsp_planes_7_2
     .text

@@ -47,26 +47,47 @@ impl Pool {
                 let ys = Window::inside(top, w.k_h, w.in_h);
                 let xs = Window::inside(left, w.k_w, w.in_w);
                 let count = (ys.len() * xs.len()) as i32;
-                for (c, out) in pixel.iter_mut().enumerate() {
-                    let values = ys.clone().flat_map(|y| {
-                        let first =
-                            ((top + y as isize) as usize * w.in_w + (left + xs.start as isize) as usize) * w.in_c + c;
-                        image.get(first..).unwrap_or(&[]).iter().step_by(w.in_c).take(xs.len())
-                    });
-                    let value = if self.average {
-                        average(values, count)
-                    } else {
-                        values.copied().max().unwrap_or(-128).into()
-                    };
-                    *out = value.max(self.low).min(self.high) as i8;
+                // The window's first value; anything if none of it lies inside the image.
+                let line = (top + ys.start as isize) as usize;
+                let column = (left + xs.start as isize) as usize;
+                let first = line.wrapping_mul(w.in_w).wrapping_add(column).wrapping_mul(w.in_c);
+                for (block, out) in pixel.chunks_mut(BLOCK).enumerate() {
+                    let mut sums = [if self.average { 0 } else { -128 }; BLOCK];
+                    for line in 0..ys.len() {
+                        let start = first + line * w.in_w * w.in_c + block * BLOCK;
+                        for values in image.get(start..).unwrap_or(&[]).chunks(w.in_c).take(xs.len()) {
+                            gather(&mut sums, values, out.len(), self.average);
+                        }
+                    }
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        let value = if self.average { average(sum, count) } else { sum };
+                        *out = value.max(self.low).min(self.high) as i8;
+                    }
                 }
             }
         }
     }
 }
 
-fn average<'v>(values: impl Iterator<Item = &'v i8>, count: i32) -> i32 {
-    let sum: i32 = values.map(|v| i32::from(*v)).sum();
+/// Channels that are pooled at once, so that the window's geometry is paid for once.
+const BLOCK: usize = 8;
+
+/// Adds a pixel's channels to the sums, or keeps the larger.
+#[inline(always)]
+fn gather(sums: &mut [i32; BLOCK], values: &[i8], channels: usize, average: bool) {
+    let add = |(sum, value): (&mut i32, &i8)| {
+        let value = i32::from(*value);
+        *sum = if average { *sum + value } else { value.max(*sum) };
+    };
+    match values.first_chunk::<BLOCK>() {
+        // A length that the compiler knows.
+        Some(values) if channels == BLOCK => sums.iter_mut().zip(values).for_each(add),
+        _ => sums.iter_mut().zip(values).take(channels).for_each(add),
+    }
+}
+
+/// Rounds half away from zero.
+fn average(sum: i32, count: i32) -> i32 {
     let half = count / 2;
     (if sum > 0 { sum + half } else { sum - half }).checked_div(count).unwrap_or(0)
 }
