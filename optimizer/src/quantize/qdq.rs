@@ -107,8 +107,7 @@ fn kind(node: &Node) -> Option<Kind> {
         return None;
     }
     Some(match node.op_type.as_str() {
-        // A MatMul that did not become a Gemm stays in floating point: its integer form gave noise in ONNX Runtime 1.28.
-        "Conv" | "Gemm" => Kind::Product,
+        "Conv" | "Gemm" | "MatMul" => Kind::Product,
         "Add" | "Mul" | "AveragePool" | "GlobalAveragePool" | "Concat" | "Sigmoid" | "LeakyRelu" => Kind::Compute,
         "MaxPool" | "Reshape" | "Flatten" | "Transpose" | "Squeeze" | "Unsqueeze" => Kind::Move,
         _ => return None,

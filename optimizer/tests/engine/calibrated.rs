@@ -69,3 +69,23 @@ fn percentiles_are_numpys_to_a_thousandth_of_the_range() {
     assert!(m.min > widest[0] + 4.0 * slack && m.max < widest[1] - 4.0 * slack, "outliers are left out");
     assert!(y.min.abs() < slack && (y.max - right[1]).abs() < slack, "{y:?}");
 }
+
+#[test]
+fn activations_that_are_no_numbers_are_refused_by_name() {
+    let folder = data();
+    let dataset = Dataset::open(&folder.path().join("x.npz")).unwrap();
+    let runtime = OnnxRuntime::load().unwrap();
+    for (op, calibrator) in
+        [("Log", Calibrator::MinMax), ("Reciprocal", Calibrator::Percentile), ("Log", Calibrator::MovingAverage)]
+    {
+        let builder = Builder::new(13, &[1, 500]).node("Relu", &["x"], "r", &[]).node(op, &["r"], "broken", &[]).node(
+            "Abs",
+            &["broken"],
+            "y",
+            &[],
+        );
+        let found = calibrate(&runtime, &builder.loaded(), &dataset, 3, calibrator, &mut |_, _| true);
+        let error = found.unwrap_err().to_string();
+        assert!(error.starts_with("tensor broken is not a number or infinite on calibration sample 0"), "{error}");
+    }
+}

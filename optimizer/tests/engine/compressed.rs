@@ -157,6 +157,37 @@ fn symmetric_activations_have_no_zero_point_and_cost_a_bit_where_values_are_posi
     assert!(without > 28.0 && with > without + 1.0, "{with:.1} dB with zero points, {without:.1} dB without");
 }
 
+#[test]
+fn products_of_batches_and_of_two_activations_are_integers_too() {
+    let mut noise = Noise::new(42);
+    let turn = [("perm", ints(&[0, 2, 1]))];
+    let builder = Builder::new(13, &[1, 12, 48])
+        .constant("wq", noise.tensor(&[48, 32]))
+        .constant("wk", noise.tensor(&[48, 32]))
+        .constant("wv", noise.tensor(&[48, 33]))
+        .constant("small", Tensor::f32(&[], vec![0.01]))
+        .node("MatMul", &["x", "wq"], "q", &[])
+        .node("MatMul", &["x", "wk"], "k", &[])
+        .node("MatMul", &["x", "wv"], "v", &[])
+        .node("Transpose", &["k"], "t", &turn)
+        .node("MatMul", &["q", "t"], "a", &[])
+        .node("Mul", &["a", "small"], "m", &[])
+        .node("Softmax", &["m"], "s", &[("axis", int(-1))])
+        .node("MatMul", &["s", "v"], "y", &[]);
+    let bench = Bench::normal(builder, &[1, 12, 48], 8);
+    let (model, ranges) = (bench.model(), bench.ranges(&bench.model(), Calibrator::MinMax));
+    for activations in [Element::UInt8, Element::Int8] {
+        let options = QdqOptions::new(activations, Granularity::PerChannel);
+        let mut made = model.clone();
+        made.graph = quantize(&model.graph, &ranges, &options).unwrap().graph;
+        let found = bench.quality(&made);
+        assert!((25.0..60.0).contains(&found), "{activations:?}: {found:.1} dB");
+        let kernels = fused(&made);
+        let integer = |op: &&String| matches!(op.as_str(), "QLinearMatMul" | "MatMulIntegerToFloat");
+        assert_eq!(kernels.iter().filter(integer).count(), 5, "{activations:?}: {kernels:?}");
+    }
+}
+
 /// Layers whose channels differ a lot in size, of every kind that can be equalised.
 fn uneven(noise: &mut Noise) -> Builder {
     let sizes: Vec<f32> = (0..16).map(|channel| 4f32.powi(channel % 7 - 3)).collect();

@@ -42,6 +42,14 @@ pub struct Verdict {
     #[serde(default)]
     micro_sqnr: f64,
     #[serde(default)]
+    dynamic_sqnr: f64,
+    #[serde(default)]
+    int4_sqnr: f64,
+    #[serde(default)]
+    int16_sqnr: Option<f64>,
+    #[serde(default)]
+    micro_int16_sqnr: Option<f64>,
+    #[serde(default)]
     reference_steps: Option<u64>,
     #[serde(default)]
     optimised_steps: u64,
@@ -226,9 +234,20 @@ pub fn check(cases: Vec<Case>) {
             .iter()
             .map(|(tensor, (min, max))| (tensor.clone(), Range { min: *min, max: *max }))
             .collect();
-        let mut modes = vec![("f32.tflite", Mode::Float32), ("f16.tflite", Mode::Float16Weights)];
+        let mut modes = vec![
+            ("f32.tflite", Mode::Float32),
+            ("f16.tflite", Mode::Float16Weights),
+            ("dyn.tflite", Mode::Int8Dynamic),
+            ("i4.tflite", Mode::Int4Weights),
+        ];
+        // Not every operator that microcontrollers have in 8 bits do they have in 16; lowering says which.
+        let wide = Mode::Int16Activations { io: Int8Io::Int8 };
+        if case.int8.is_some() && case.micro && to_tflite(&case.model.graph, wide, Some(&ranges)).is_ok() {
+            modes.push(("i16.tflite", wide));
+        }
         if case.int8.is_some() {
             modes.push(("i8f.tflite", Mode::Int8 { io: Int8Io::Float }));
+            modes.push(("i16f.tflite", Mode::Int16Activations { io: Int8Io::Float }));
             if case.micro {
                 modes.push(("i8.tflite", Mode::Int8 { io: Int8Io::Int8 }));
             } else if to_tflite(&case.model.graph, Mode::Int8 { io: Int8Io::Int8 }, Some(&ranges)).is_ok() {
@@ -278,7 +297,13 @@ pub fn check(cases: Vec<Case>) {
         if verdict.half_sqnr < 50.0 {
             fail("float16 weights lose too much".into());
         }
+        if verdict.dynamic_sqnr < 28.0 || verdict.int4_sqnr < 10.0 {
+            fail("integer weights lose too much".into());
+        }
         let Some(least) = case.int8 else { continue };
+        if [verdict.int16_sqnr, verdict.micro_int16_sqnr].into_iter().flatten().any(|found| found < least + 3.0) {
+            fail(format!("16-bit activations are not above {least} dB"));
+        }
         if verdict.int8_sqnr < least || (case.micro && verdict.micro_sqnr < least) {
             fail(format!("int8 is below {least} dB"));
         }

@@ -53,9 +53,10 @@ def ranges(folder, name):
     return found
 
 
-def quantize(value, detail):
+def quantize(value, detail, dtype=np.int8):
     scale, zero = detail
-    return np.clip(np.rint(value / scale + zero), -128, 127).astype(np.int8) if scale else value
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(value / scale + zero), limits.min, limits.max).astype(dtype) if scale else value
 
 
 def dequantize(value, detail):
@@ -80,7 +81,7 @@ def litert(path, feeds, order, optimised=True):
     return results, [o["quantization"] for o in outs]
 
 
-def micro(path, feeds, order):
+def micro(path, feeds, order, dtype=np.int8):
     from tflite_micro.python.tflite_micro import runtime
 
     interpreter = runtime.Interpreter.from_file(str(path), arena_size=4 << 20)
@@ -89,7 +90,7 @@ def micro(path, feeds, order):
         for index, name in enumerate(order):
             detail = interpreter.get_input_details(index)["quantization_parameters"]
             quantization = (detail["scales"][0], detail["zero_points"][0])
-            interpreter.set_input(quantize(feed[name], quantization), index)
+            interpreter.set_input(quantize(feed[name], quantization, dtype), index)
         interpreter.invoke()
         outputs = []
         while True:
@@ -144,8 +145,17 @@ def check(folder, name):
         verdict["import_error"] = worst / max(largest, 1e-6)
     found, _ = litert(folder / f"{name}.f16.tflite", feeds, order)
     verdict["half_sqnr"] = sqnr(expected, found)
+    for kind in ("dyn", "i4"):
+        found, _ = litert(folder / f"{name}.{kind}.tflite", feeds, order)
+        verdict[{"dyn": "dynamic_sqnr", "i4": "int4_sqnr"}[kind]] = sqnr(expected, found)
     if not (folder / f"{name}.i8f.tflite").exists():
         return verdict
+    found, _ = litert(folder / f"{name}.i16f.tflite", feeds, order)
+    compare_shapes(found)
+    verdict["int16_sqnr"] = sqnr(expected, found)
+    if (folder / f"{name}.i16.tflite").exists():
+        found, details = micro(folder / f"{name}.i16.tflite", feeds, order, np.int16)
+        verdict["micro_int16_sqnr"] = sqnr(expected, [[dequantize(f, d) for f, d in zip(r, details)] for r in found])
     found, _ = litert(folder / f"{name}.i8f.tflite", feeds, order)
     compare_shapes(found)
     verdict["int8_sqnr"] = sqnr(expected, found)
