@@ -185,8 +185,13 @@ impl Dataset {
             let mut first = 0;
             while first < total {
                 let count = batch.max(1).min(total - first);
-                bytes.resize(count * size * header.element.size(), 0);
-                reader.read_exact(&mut bytes).map_err(|error| wrong(cut(&error)))?;
+                // A header may promise more than memory holds: only what is there is taken up.
+                let wanted = count * size * header.element.size();
+                bytes.clear();
+                (&mut *reader).take(wanted as u64).read_to_end(&mut bytes).map_err(|error| wrong(cut(&error)))?;
+                if bytes.len() < wanted {
+                    return Err(wrong(cut(&std::io::ErrorKind::UnexpectedEof.into())));
+                }
                 let values = header.element.floats(&bytes);
                 if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                     return Err(wrong(format!("sample {} holds a value that is not finite", first + at / size)));

@@ -28,6 +28,7 @@ static PANIC: Mutex<String> = Mutex::new(String::new());
 unsafe impl GlobalAlloc for Bounded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size() > MOST_MEMORY {
+            USED.fetch_sub(layout.size(), Ordering::Relaxed);
             return std::ptr::null_mut();
         }
         unsafe { System.alloc(layout) }

@@ -9,10 +9,10 @@ use thiserror::Error;
 use super::node::{Attribute, Node};
 use super::tensor::{DataType, Tensor, TensorData};
 use super::wire::{Field, Reader, Scalar, WireError};
-use super::{Dim, Graph, Model, OPSETS, Value};
+use super::{Dim, External, Graph, Model, OPSETS, Value};
 
 const MAX_NODES: usize = 1_000_000;
-const MAX_RANK: usize = 16;
+pub(super) const MAX_RANK: usize = 16;
 const MAX_DEPTH: usize = 16;
 const MAX_ELEMENTS: usize = 1 << 33;
 
@@ -169,7 +169,7 @@ pub(crate) fn inner_graph(node: &Node, attribute: &str, opset: i64) -> Option<Re
 
 /// A weight that is not a number makes every result one: better said before work starts than by a runtime's output.
 /// Infinities stay: attention masks are made of them.
-fn check_numbers(graph: &Graph) -> Result<()> {
+pub(super) fn check_numbers(graph: &Graph) -> Result<()> {
     for (name, tensor) in &graph.initializers {
         let at = match &tensor.data {
             TensorData::F32(data) => data.iter().position(|value| value.is_nan()),
@@ -200,7 +200,12 @@ fn graph_fields(mut reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Re
             }
             2 => graph.name = field.text()?.to_owned(),
             5 => {
+                let proto = field.message()?.bytes();
                 let (name, tensor) = tensor(field.message()?, context)?;
+                if let Some(file) = external_file(proto)? {
+                    let proto = proto.to_vec();
+                    graph.external.insert(name.clone(), External { file, proto, digest: digest(&tensor) });
+                }
                 if graph.initializers.insert(name.clone(), tensor).is_some() {
                     return Err(LoadError::Invalid(format!("two initializers are called {name}")));
                 }
@@ -547,6 +552,40 @@ fn tensor(mut reader: Reader<'_>, context: &Context<'_>) -> Result<(String, Tens
         Tensor { dims, data }
     };
     Ok((name, tensor))
+}
+
+/// The file a `TensorProto` has its data in, if not in itself.
+fn external_file(proto: &[u8]) -> Result<Option<String>> {
+    let (mut reader, mut external, mut location) = (Reader::new(proto), false, None);
+    while let Some(field) = reader.field()? {
+        match field.number {
+            13 => {
+                let mut entry = field.message()?;
+                let (mut key, mut value) = (String::new(), String::new());
+                while let Some(field) = entry.field()? {
+                    match field.number {
+                        1 => key = field.text()?.to_owned(),
+                        2 => value = field.text()?.to_owned(),
+                        _ => {}
+                    }
+                }
+                if key == "location" {
+                    location = Some(value);
+                }
+            }
+            14 => external = field.int()? == 1,
+            _ => {}
+        }
+    }
+    Ok(location.filter(|_| external))
+}
+
+/// Tells whether a tensor is still the one that was read.
+pub(super) fn digest(tensor: &Tensor) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    (&tensor.dims, tensor.dtype(), tensor.to_bytes()).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn external_bytes(

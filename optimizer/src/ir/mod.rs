@@ -58,8 +58,21 @@ pub struct Graph {
     pub values: BTreeMap<String, Value>,
     /// Static shapes by tensor, filled by [`Graph::note`].
     pub(crate) shapes: BTreeMap<String, Vec<usize>>,
+    /// Constants whose data lay in files beside the model, by name.
+    pub(crate) external: BTreeMap<String, External>,
     /// Fields of the graph that passes do not look at, as they stood in the file.
     pub rest: Vec<u8>,
+}
+
+/// Where a constant came from that lay beside the model.
+#[derive(Debug, Clone)]
+pub(crate) struct External {
+    /// The file, relative to the model.
+    pub file: String,
+    /// The `TensorProto` as it stood in the model.
+    pub proto: Vec<u8>,
+    /// Of the data: a constant that a pass changed is no longer what lies in the file.
+    pub digest: u64,
 }
 
 /// A tensor's name, type and shape.

@@ -1,10 +1,13 @@
 //! Writes models. Nodes nobody touched and fields nobody read go out byte for byte as they came in; the same model
 //! always gives the same bytes.
 
+use std::collections::BTreeSet;
+
+use super::load::digest;
 use super::node::{Attribute, Node};
 use super::tensor::{DataType, Tensor, TensorData};
 use super::wire::Writer;
-use super::{Dim, Graph, Model, Value};
+use super::{Dim, External, Graph, Model, Value};
 
 /// The lowest format version whose readers take initializers that are not inputs, and opset 11 and up.
 const MIN_IR_VERSION: i64 = 6;
@@ -12,8 +15,20 @@ const MIN_IR_VERSION: i64 = 6;
 impl Model {
     /// The file's bytes, weights inside.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.written(false)
+    }
+
+    /// The file's bytes, constants that lay in files beside the model and were not changed still there: the second part
+    /// names those files, relative to the model. They are not written, and must stay as they are.
+    pub fn to_bytes_beside_data(&self) -> (Vec<u8>, BTreeSet<String>) {
+        let kept = |(name, external): &(&String, &External)| self.graph.kept_outside(name, external);
+        let files = self.graph.external.iter().filter(kept).map(|(_, external)| external.file.clone()).collect();
+        (self.written(true), files)
+    }
+
+    fn written(&self, outside: bool) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.int(1, self.ir_version.max(MIN_IR_VERSION)).raw(&self.rest).bytes(7, &self.graph.to_bytes());
+        writer.int(1, self.ir_version.max(MIN_IR_VERSION)).raw(&self.rest).bytes(7, &self.graph.written(outside));
         for (domain, version) in &self.opsets {
             let mut opset = Writer::default();
             if !domain.is_empty() {
@@ -26,14 +41,21 @@ impl Model {
 }
 
 impl Graph {
-    fn to_bytes(&self) -> Vec<u8> {
+    fn kept_outside(&self, name: &str, external: &External) -> bool {
+        self.initializers.get(name).is_some_and(|tensor| digest(tensor) == external.digest)
+    }
+
+    fn written(&self, outside: bool) -> Vec<u8> {
         let mut writer = Writer::default();
         for node in &self.nodes {
             writer.bytes(1, &node.to_bytes());
         }
         writer.bytes(2, self.name.as_bytes());
         for (name, tensor) in &self.initializers {
-            writer.bytes(5, &tensor_bytes(name, tensor));
+            match self.external.get(name).filter(|external| outside && self.kept_outside(name, external)) {
+                Some(external) => writer.bytes(5, &external.proto),
+                None => writer.bytes(5, &tensor_bytes(name, tensor)),
+            };
         }
         writer.raw(&self.rest);
         for value in &self.inputs {

@@ -10,7 +10,7 @@ pub fn fuse(graph: &mut Graph) {
     while index < graph.nodes.len() {
         let node = &graph.nodes[index];
         let changed = match node.op_type.as_str() {
-            _ if !node.is_standard() => false,
+            _ if !node.is_standard() || node.outputs.iter().skip(1).any(|name| !name.is_empty()) => false,
             "BatchNormalization" => batch_normalization(graph, index),
             "Mul" | "Add" | "Sub" | "Div" => affine(graph, index) || bias(graph, index),
             _ => false,
@@ -195,7 +195,7 @@ fn bias(graph: &mut Graph, index: usize) -> bool {
     let pairs = [(0, 1), (1, 0)];
     let found = pairs.into_iter().find_map(|(value, constant)| {
         let (value, constant) = (add.input(value)?, add.input(constant)?);
-        let at = graph.nodes.iter().position(|node| node.is("MatMul") && node.output() == value)?;
+        let at = graph.nodes.iter().position(|node| node.is("MatMul") && node.outputs == [value])?;
         let weights = graph.constant(graph.nodes[at].input(1)?)?;
         let bias = graph.constant(constant)?;
         let columns = *weights.dims.get(1)?;

@@ -151,7 +151,8 @@ fn fold_and_infer(graph: &mut Graph) -> Result<(), SimplifyError> {
             taken.nodes.into_iter().rev().for_each(|node| nodes.push_front(node));
             continue;
         }
-        if let Some(values) = fold::fold(graph, &node) {
+        let folded = fold::fold(graph, &node);
+        if let Some(values) = folded.filter(|values| values.len() == node.outputs.len()) {
             // A graph output must be made by a node; ONNX Runtime takes an initializer, other readers do not.
             if !node.outputs.iter().any(|name| graph.is_output(name)) {
                 for (name, tensor) in node.outputs.iter().zip(values) {
@@ -212,6 +213,10 @@ fn is_read(graph: &Graph, name: &str) -> bool {
 fn replace(graph: &mut Graph, index: usize) -> bool {
     let node = &graph.nodes[index];
     let (Some(input), output) = (node.input(0).map(str::to_owned), node.output().to_owned()) else { return false };
+    // Hostile models give any operator several outputs.
+    if node.outputs.iter().skip(1).any(|name| !name.is_empty() && is_read(graph, name)) {
+        return false;
+    }
     let captured = |name: &str| graph.nodes.iter().any(|node| node.captures.iter().any(|capture| capture == name));
     if graph.is_output(&output) {
         // The maker of the input takes over the output's name, unless something else needs the input's.

@@ -1,6 +1,6 @@
 //! Files that are damaged, hostile or something else: an error that says so, never a panic, never a huge allocation.
 
-use edgeyard_optimizer::ir::{Attribute, LoadError, Node, Tensor, load, load_file, wire::Writer};
+use edgeyard_optimizer::ir::{Attribute, LoadError, Node, Tensor, import_tflite, load, load_file, wire::Writer};
 use edgeyard_optimizer::simplify::{Shapes, simplify};
 
 use super::support::{Builder, int, ints, mnist_model};
@@ -176,6 +176,102 @@ fn external_data_is_read_from_below_the_model_and_nowhere_else() {
         assert!(error.contains(says), "{location}: {error}");
     }
     assert!(refused(&external("w.bin", 0, 16)).contains("one file"));
+}
+
+#[test]
+fn external_data_that_no_pass_touched_stays_where_it_is_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..24u8).collect();
+    std::fs::write(folder.path().join("w.bin"), &data).unwrap();
+    let source = external("w.bin", 8, 16);
+    std::fs::write(folder.path().join("model.onnx"), &source).unwrap();
+    let mut model = load_file(&folder.path().join("model.onnx")).unwrap();
+    let (written, files) = model.to_bytes_beside_data();
+    assert_eq!(files.into_iter().collect::<Vec<_>>(), ["w.bin"]);
+    let entry = b"\x0a\x08location\x12\x05w.bin";
+    assert!(written.windows(entry.len()).any(|window| window == entry), "the model still names the file");
+    std::fs::write(folder.path().join("again.onnx"), &written).unwrap();
+    let again = load_file(&folder.path().join("again.onnx")).unwrap();
+    assert_eq!(again.graph.initializers, model.graph.initializers);
+    assert_eq!(again.to_bytes_beside_data().0, written, "writing is stable");
+    assert_eq!(std::fs::read(folder.path().join("w.bin")).unwrap(), data);
+    // What a pass changed comes into the model.
+    model.graph.initializers.insert("w".into(), Tensor::f32(&[4], vec![1.0; 4]));
+    let (written, files) = model.to_bytes_beside_data();
+    assert!(files.is_empty());
+    assert_eq!(load(&written, None).unwrap().graph.initializers["w"], Tensor::f32(&[4], vec![1.0; 4]));
+}
+
+#[test]
+fn missing_external_data_names_file_and_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, external("weights.bin", 0, 16)).unwrap();
+    let error = load_file(&path).unwrap_err().to_string();
+    assert!(error.starts_with("tensor w: external data file weights.bin: "), "{error}");
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_named_and_infinite_masks_are_not() {
+    let with = |values: Vec<f32>| {
+        Builder::new(13, &[1, 3]).constant("w", Tensor::f32(&[3], values)).node("Add", &["x", "w"], "y", &[]).bytes()
+    };
+    assert_eq!(
+        refused(&with(vec![1.0, f32::NAN, 2.0])),
+        "the ONNX file is invalid: tensor w: element 1 of 3 is not a number (NaN); repair or train the model again"
+    );
+    assert!(load(&with(vec![0.0, f32::NEG_INFINITY, 0.0]), None).is_ok());
+}
+
+#[test]
+fn names_that_stand_for_two_things_are_refused() {
+    let mut twice = Builder::new(13, &[1, 4]).node("Relu", &["x"], "y", &[]);
+    let input = twice.model.graph.inputs[0].clone();
+    twice.model.graph.inputs.push(input);
+    assert_eq!(refused(&twice.bytes()), "the ONNX file is invalid: two inputs are called 'x', or it has no name");
+    let shadow = Builder::new(13, &[1, 4]).constant("y", Tensor::f32(&[1], vec![0.0])).node("Relu", &["x"], "y", &[]);
+    assert_eq!(refused(&shadow.bytes()), "the ONNX file is invalid: tensor y is made twice, again by node Relu_y");
+}
+
+#[test]
+fn operators_may_have_outputs_they_do_not_have() {
+    // What fuzzing found: a Concat of one input did nothing, but had a second output that was read.
+    let mut builder = Builder::new(13, &[1, 4]).node("Concat", &["x"], "a", &[("axis", int(0))]);
+    builder.model.graph.nodes[0].outputs.push("b".into());
+    let model = builder.node("Add", &["a", "b"], "y", &[]).loaded();
+    let mut simple = model.clone();
+    simple.graph = simplify(&model.graph, &Shapes::Declared).unwrap();
+    assert!(load(&simple.to_bytes(), None).is_ok());
+}
+
+#[test]
+fn a_tflite_that_cannot_be_a_source_says_why() {
+    use edgeyard_tflite as tfl;
+    let error = import_tflite(b"hello").unwrap_err().to_string();
+    assert_eq!(error, "the .tflite cannot be read");
+    let mut graph = tfl::Subgraph::default();
+    for name in ["x", "y"] {
+        let tensor = tfl::Tensor { name: name.into(), ..tfl::Tensor::new(tfl::TensorType::Float32, vec![1, 4]) };
+        graph.tensors.push(tensor);
+    }
+    (graph.inputs, graph.outputs) = (vec![0], vec![1]);
+    let built = |op: tfl::BuiltinOp, inputs: Vec<i32>| {
+        let mut graph = graph.clone();
+        graph.operators.push(tfl::Operator::builtin(op, tfl::Options::None, inputs, vec![1]));
+        let mut model = tfl::Model::new("");
+        model.subgraphs.push(graph);
+        tfl::write(&model).unwrap()
+    };
+    let refused = |bytes: &[u8]| import_tflite(bytes).unwrap_err().to_string();
+    assert_eq!(
+        refused(&built(tfl::BuiltinOp::RFFT2D, vec![0])),
+        "operator 0 (RFFT2D) of the .tflite cannot be imported: there is no import for it; give the ONNX model it was \
+         made from"
+    );
+    assert!(refused(&built(tfl::BuiltinOp::RELU, vec![1])).contains("y is made by no operator before it"));
+    assert!(refused(&built(tfl::BuiltinOp::RELU, Vec::new())).contains("its input 0 is missing"));
+    let model = import_tflite(&built(tfl::BuiltinOp::RELU, vec![0])).unwrap();
+    assert_eq!((model.graph.nodes.len(), model.graph.nodes[0].op_type.as_str()), (1, "Relu"));
 }
 
 #[test]

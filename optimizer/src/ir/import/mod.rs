@@ -54,6 +54,9 @@ pub fn import_tflite(bytes: &[u8]) -> Result<Model, ImportError> {
             model.subgraphs.len()
         )));
     };
+    if let Some(tensor) = source.tensors.iter().find(|tensor| tensor.shape.len() > super::load::MAX_RANK) {
+        return Err(ImportError::Model(format!("tensor {} has {} dimensions", tensor.name, tensor.shape.len())));
+    }
     let mut import = Import {
         model: &model,
         source,
@@ -63,6 +66,7 @@ pub fn import_tflite(bytes: &[u8]) -> Result<Model, ImportError> {
         at: 0,
     };
     import.run()?;
+    super::load::check_numbers(&import.graph).map_err(|error| ImportError::Model(error.to_string()))?;
     Ok(Model {
         ir_version: IR_VERSION,
         opsets: BTreeMap::from([(String::new(), OPSET)]),
