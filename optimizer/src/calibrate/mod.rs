@@ -83,7 +83,7 @@ pub fn calibrate(
     let counted = COUNTED / limit.clamp(1, dataset.len());
     let counted = counted.clamp(*COUNTED_OF_ONE.start(), *COUNTED_OF_ONE.end());
     let samples = feed(&mut session, dataset, limit, free_batch(&model.graph), step, |session, batch| {
-        let mut broken = None;
+        let mut broken = Vec::new();
         let mut see = |name: &str, values: &[f32], rows: usize| {
             let observer = match observers.get_mut(name) {
                 Some(observer) => observer,
@@ -92,8 +92,8 @@ pub fn calibrate(
             // A fixed batch larger than what is left holds the last sample more than once: it counts once.
             let row = values.len() / rows;
             for sample in values.chunks_exact(row.max(1)).take(batch.count.min(rows)) {
-                if !observer.see(sample) && broken.is_none() {
-                    broken = Some(name.to_owned());
+                if !observer.see(sample) {
+                    broken.push(name.to_owned());
                 }
             }
         };
@@ -103,7 +103,10 @@ pub fn calibrate(
             let rows = if dims.first() == Some(&batch.shape[0]) { dims[0].max(1) } else { 1 };
             see(output.name, output.values, rows);
         })?;
-        match broken {
+        // What broke first made the rest so.
+        let mut order = model.graph.nodes.iter().flat_map(|node| &node.outputs);
+        let first = order.find(|name| broken.contains(name)).or(broken.first()).cloned();
+        match first {
             Some(tensor) => Err(CalibrationError::NotFinite { tensor, sample: batch.first }),
             None => Ok(()),
         }

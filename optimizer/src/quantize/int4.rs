@@ -94,7 +94,8 @@ fn weights(model: &Model, node: &Node) -> Option<Weights> {
     let graph = &model.graph;
     let plain = node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0 && node.int("transA", 0) == 0;
     let convolution = node.is("Conv");
-    if !convolution && !((node.is("Gemm") && plain) || node.is("MatMul")) {
+    let product = node.is("MatMul") || (node.is("Gemm") && plain);
+    if !convolution && !product {
         return None;
     }
     let tensor = graph.constant(node.input(1)?)?.clone();

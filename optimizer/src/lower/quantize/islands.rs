@@ -12,7 +12,9 @@ use super::{Activations, computes_floats, conversion, float_twin, rules};
 /// it is among the `chosen` nodes.
 pub(super) fn needs_float(draft: &Draft, op: &Op, activations: Activations, chosen: &BTreeSet<usize>) -> bool {
     let tensors = || op.inputs.iter().flatten().chain(&op.outputs);
-    computes_floats(draft, op)
+    // Positions are found in integers of 8 bits, but not of 16.
+    let finds = activations == Activations::Int16 && matches!(op.op, BuiltinOp::ARG_MAX | BuiltinOp::ARG_MIN);
+    (computes_floats(draft, op) || finds)
         && (!rules::has_kernel(op.op, activations)
             || chosen.contains(&op.node)
             || tensors().any(|&tensor| draft.tensors[tensor].keeps_float))
@@ -47,7 +49,7 @@ pub(super) fn surround(draft: &mut Draft, activations: Activations, chosen: &BTr
         let mut back = Vec::new();
         for output in &mut op.outputs {
             let outside = *output;
-            if draft.tensors[outside].keeps_float {
+            if draft.tensors[outside].keeps_float || draft.tensors[outside].dtype != TensorType::Float32 {
                 continue;
             }
             *output = float_twin(draft, outside);
