@@ -21,7 +21,7 @@ pub(super) fn columns(matrix: &Mat<f64>, count: usize) -> Mat<f64> {
 }
 
 /// `b · a⁻¹` for a symmetric `a` that is positive but for rounding; directions that carry nothing get nothing.
-pub(super) fn divide(b: &Mat<f64>, a: &Mat<f64>) -> Option<Mat<f64>> {
+pub(crate) fn divide(b: &Mat<f64>, a: &Mat<f64>) -> Option<Mat<f64>> {
     let n = a.nrows();
     let trace: f64 = (0..n).map(|at| a[(at, at)]).sum();
     if trace <= 0.0 {

@@ -17,6 +17,11 @@ use crate::prune::{Data, ObserveError};
 
 pub use edgeyard_job::spec::Factorization;
 
+// Pruning fits weights to data in the same way.
+pub(crate) use fit::{LONGEST, Moments, moments};
+pub(crate) use linear::divide;
+pub(crate) use site::{Kind, Site, sites};
+
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {

@@ -11,7 +11,7 @@ use super::FactorizeError;
 
 /// How a layer uses its weights.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Gemm: whether its weights are stored [out, in].
     Gemm {
         /// `transB`.
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 
 /// A layer that can be split.
 #[derive(Debug, Clone)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// The operator's place in the graph.
     pub node: usize,
     /// The layer's name.
@@ -51,7 +51,7 @@ pub(super) struct Site {
 }
 
 /// All of a graph.
-pub(super) fn sites(graph: &Graph, shaped: &Shaped) -> Result<Vec<Site>, FactorizeError> {
+pub(crate) fn sites(graph: &Graph, shaped: &Shaped) -> Result<Vec<Site>, FactorizeError> {
     let mut readers: BTreeMap<&str, usize> = BTreeMap::new();
     for name in graph.nodes.iter().flat_map(Node::reads) {
         *readers.entry(name).or_default() += 1;

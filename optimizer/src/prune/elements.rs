@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ir::{Graph, Model, Node, TensorData};
 
 use super::activations::{Data, mean_squares};
+use super::refit::refit_elements;
 use super::{Outcome, Pattern, PruneError};
 
 /// The weights of one operator, and how they meet its input.
@@ -155,10 +156,17 @@ fn each(
         };
         return Err(PruneError::Nothing { pattern, why: why.to_owned() });
     }
+    let mut work = model.clone();
     for (name, values) in changed {
-        if let Some(tensor) = model.graph.initializers.get_mut(&name) {
+        if let Some(tensor) = work.graph.initializers.get_mut(&name) {
             tensor.data = TensorData::F32(values);
         }
     }
+    if let Some(data) = data {
+        let (count, left_out) = refit_elements(model, &mut work, data)?;
+        outcome.notes.push(format!("the weights that stay in {count} layers were fitted to the data"));
+        outcome.notes.extend(left_out.iter().map(|layer| format!("{layer}: not fitted, it is too large")));
+    }
+    *model = work;
     Ok(outcome)
 }

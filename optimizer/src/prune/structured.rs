@@ -8,6 +8,7 @@ use crate::ir::{Graph, Model};
 use super::activations::Data;
 use super::follow::Follow;
 use super::labels::{FROZEN, Labels};
+use super::refit::refit;
 use super::score::{Members, effects, magnitude};
 use super::slice::cut;
 use super::{Outcome, Pattern, PruneError, Removed};
@@ -69,8 +70,13 @@ pub(super) fn structured(
     }
     let before = parameters(&model.graph);
     outcome.removed = removed(&model.graph, &mut labels, &gone);
-    model.graph = cut(&model.graph, &one, &two, &mut labels, &gone)?;
-    outcome.removed_parameters = before - parameters(&model.graph);
+    let mut work = model.clone();
+    if let Some(data) = data {
+        let count = refit(&mut work, &one, &mut labels, &gone, data)?;
+        outcome.notes.push(format!("{count} layers were fitted to the channels that stay"));
+    }
+    model.graph = cut(&work.graph, &one, &two, &mut labels, &gone)?;
+    outcome.removed_parameters = before.saturating_sub(parameters(&model.graph));
     Ok(outcome)
 }
 

@@ -8,12 +8,12 @@ use edgeyard_optimizer::simplify::{Shapes, simplify};
 use super::nets::{Made, Net, all};
 use super::support::{Noise, assert_near, python, run};
 
-fn settings(sparsity: f64, multiple: usize) -> Settings {
+pub fn settings(sparsity: f64, multiple: usize) -> Settings {
     Settings { multiple, ..Settings::new(Pattern::Structured, Score::Magnitude, Some(sparsity), None, None) }
 }
 
 /// The model with zeros where channels were removed.
-fn masked(model: &Model, outcome: &Outcome) -> Model {
+pub fn masked(model: &Model, outcome: &Outcome) -> Model {
     let mut model = model.clone();
     for removed in &outcome.removed {
         let tensor = model.graph.initializers.get_mut(&removed.tensor).unwrap();

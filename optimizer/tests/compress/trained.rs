@@ -74,13 +74,17 @@ fn pruning_without_fine_tuning_is_told_as_it_is() {
         println!("{settings:?}: drop {drop:.2} points, {after:?} of {before:?}");
         (drop, after)
     };
+    let mut drops = Vec::new();
     for score in [Score::Magnitude, Score::Taylor] {
         let (sparse, cost) = drop(Settings::new(Pattern::NOfM, score, None, Some(2), Some(4)));
         assert!(cost.nonzero_parameters * 100 < before.nonzero_parameters * 55);
         let (unstructured, _) = drop(Settings::new(Pattern::Unstructured, score, Some(0.5), None, None));
         let (structured, small) = drop(Settings::new(Pattern::Structured, score, Some(0.5), None, None));
         assert!(small.macs * 3 < before.macs && small.parameters * 10 < before.parameters * 6);
-        // No bar: only that the model still tells digits apart, and that freer patterns lose less.
-        assert!(unstructured < sparse + 1.0 && sparse < structured && structured < 85.0);
+        // No bar: only that data helps, and that the model still tells digits apart with it.
+        drops.push([sparse, unstructured, structured]);
+    }
+    for (blind, seeing) in drops[0].iter().zip(&drops[1]) {
+        assert!(seeing < blind && *seeing < 10.0, "{drops:?}");
     }
 }
