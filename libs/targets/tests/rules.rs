@@ -116,7 +116,16 @@ fn cases() -> Vec<(&'static str, &'static str, Model, Model)> {
     let two_graphs = |model: Model| model.with(|view| view.subgraphs = 2);
     let free = |model: Model| model.with(|view| view.tensors[0].shape = Some(vec![-1, 8, 8, 4]));
     let opset = |model: Model, opset: i64| model.with(|view| view.opset = Some(opset));
-    let computed = |model: Model, index: usize| model.with(|view| view.tensors[index].constant = false);
+    let computed = |model: Model, index: usize| {
+        model.with(|view| {
+            let tensor = &mut view.tensors[index];
+            tensor.constant = false;
+            // A batch of 1, as everything that is computed has.
+            if let Some(first) = tensor.shape.as_mut().and_then(|shape| shape.first_mut()) {
+                *first = 1;
+            }
+        })
+    };
     let int8 = || relu("int8", &IMAGE);
     let fully = |weights: &[i64], batch: i64| {
         op("FULLY_CONNECTED", &[tensor("int8", &[batch, 4]), constant("int8", weights)], tensor("int8", &[batch, 4]))
