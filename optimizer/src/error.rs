@@ -10,6 +10,7 @@ use crate::dataset::DatasetError;
 use crate::evaluate::EvaluationError;
 use crate::factorize::FactorizeError;
 use crate::ir::{ImportError, LoadError};
+use crate::lint::{NOT_LOWERED, refused};
 use crate::lower::LowerError;
 use crate::optimize::VelaError;
 use crate::prune::{ObserveError, PruneError};
@@ -130,6 +131,9 @@ impl OptimizeError {
             Self::CalibrationRequired | Self::Prune(PruneError::DataRequired) => "CalibrationRequired",
             Self::TooFewSamples { .. } => "InvalidCalibrationData",
             Self::Constraint(_) => "ImpossibleConstraint",
+            Self::Rules { findings, .. } if refused(findings).iter().all(|finding| finding.rule == NOT_LOWERED) => {
+                "UnsupportedOperator"
+            }
             Self::Rules { .. } => "TargetRefuses",
             Self::Import(ImportError::Operator { .. }) => "UnsupportedOperator",
             Self::Import(ImportError::Read(_)) => "InvalidModel",

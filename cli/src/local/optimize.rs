@@ -199,5 +199,7 @@ fn failed(asked: &PlannedArtifact, why: &str) -> Artifact {
         accuracy: None,
         accuracy_drop: None,
         verification: None,
+        macs: None,
+        parameters: None,
     }
 }

@@ -76,11 +76,15 @@ fn relu(dtype: &str, shape: &[i64]) -> Model {
 }
 
 fn conv(kind: &str) -> Model {
-    op(kind, &[tensor("int8", &IMAGE), constant("int8", &[4, 3, 3, 4]), constant("int32", &[4])], tensor("int8", &IMAGE))
-        .int("stride_w", 1)
-        .int("dilation_w_factor", 1)
-        .int("dilation_h_factor", 1)
-        .text("padding", "SAME")
+    op(
+        kind,
+        &[tensor("int8", &IMAGE), constant("int8", &[4, 3, 3, 4]), constant("int32", &[4])],
+        tensor("int8", &IMAGE),
+    )
+    .int("stride_w", 1)
+    .int("dilation_w_factor", 1)
+    .int("dilation_h_factor", 1)
+    .text("padding", "SAME")
 }
 
 fn pool(kind: &str, height: i64, width: i64, padding: &str) -> Model {
@@ -93,7 +97,8 @@ fn pool(kind: &str, height: i64, width: i64, padding: &str) -> Model {
 }
 
 fn resize(kind: &str, to: i64) -> Model {
-    op(kind, &[tensor("int8", &IMAGE), constant("int32", &[2])], tensor("int8", &[1, to, to, 4])).int("align_corners", 0)
+    op(kind, &[tensor("int8", &IMAGE), constant("int32", &[2])], tensor("int8", &[1, to, to, 4]))
+        .int("align_corners", 0)
 }
 
 fn pair(kind: &str, from: &str, to: &str, zero: i64) -> Model {
@@ -111,7 +116,16 @@ fn cases() -> Vec<(&'static str, &'static str, Model, Model)> {
     let two_graphs = |model: Model| model.with(|view| view.subgraphs = 2);
     let free = |model: Model| model.with(|view| view.tensors[0].shape = Some(vec![-1, 8, 8, 4]));
     let opset = |model: Model, opset: i64| model.with(|view| view.opset = Some(opset));
-    let computed = |model: Model, index: usize| model.with(|view| view.tensors[index].constant = false);
+    let computed = |model: Model, index: usize| {
+        model.with(|view| {
+            let tensor = &mut view.tensors[index];
+            tensor.constant = false;
+            // A batch of 1, as everything that is computed has.
+            if let Some(first) = tensor.shape.as_mut().and_then(|shape| shape.first_mut()) {
+                *first = 1;
+            }
+        })
+    };
     let int8 = || relu("int8", &IMAGE);
     let fully = |weights: &[i64], batch: i64| {
         op("FULLY_CONNECTED", &[tensor("int8", &[batch, 4]), constant("int8", weights)], tensor("int8", &[batch, 4]))
@@ -160,7 +174,12 @@ fn cases() -> Vec<(&'static str, &'static str, Model, Model)> {
             conv("DEPTHWISE_CONV_2D").int("dilation_w_factor", 2),
             conv("DEPTHWISE_CONV_2D"),
         ),
-        ("edgetpu", "plain-weights", fully(&[4, 4], 1).int("weights_format", 1), fully(&[4, 4], 1).int("weights_format", 0)),
+        (
+            "edgetpu",
+            "plain-weights",
+            fully(&[4, 4], 1).int("weights_format", 1),
+            fully(&[4, 4], 1).int("weights_format", 0),
+        ),
         ("edgetpu", "one-row", fully(&[4, 4], 2), fully(&[4, 4], 1)),
         (
             "edgetpu",
@@ -186,12 +205,7 @@ fn cases() -> Vec<(&'static str, &'static str, Model, Model)> {
         ("ethos-u", "bias-type", conv("CONV_2D").with(|view| view.tensors[2].dtype = "int16".into()), conv("CONV_2D")),
         ("ethos-u", "convolution-stride", convolution_stride(4), convolution_stride(4).text("padding", "VALID")),
         ("ethos-u", "depthwise-stride", conv("DEPTHWISE_CONV_2D").int("stride_w", 4), conv("DEPTHWISE_CONV_2D")),
-        (
-            "ethos-u",
-            "pool-window-same",
-            pool("AVERAGE_POOL_2D", 9, 9, "SAME"),
-            pool("AVERAGE_POOL_2D", 9, 9, "VALID"),
-        ),
+        ("ethos-u", "pool-window-same", pool("AVERAGE_POOL_2D", 9, 9, "SAME"), pool("AVERAGE_POOL_2D", 9, 9, "VALID")),
         ("ethos-u", "pool-window", pool("MAX_POOL_2D", 257, 1, "VALID"), pool("MAX_POOL_2D", 256, 1, "VALID")),
         ("ethos-u", "pool-area", pool("MAX_POOL_2D", 256, 257, "VALID"), pool("MAX_POOL_2D", 256, 256, "VALID")),
         (
@@ -213,7 +227,12 @@ fn cases() -> Vec<(&'static str, &'static str, Model, Model)> {
             resize("RESIZE_BILINEAR", 32).int("half_pixel_centers", 1),
             resize("RESIZE_BILINEAR", 16).int("half_pixel_centers", 1),
         ),
-        ("ethos-u", "transposed-stride", conv("TRANSPOSE_CONV").int("stride_w", 3), conv("TRANSPOSE_CONV").int("stride_w", 2)),
+        (
+            "ethos-u",
+            "transposed-stride",
+            conv("TRANSPOSE_CONV").int("stride_w", 3),
+            conv("TRANSPOSE_CONV").int("stride_w", 2),
+        ),
         ("ethos-u", "constant-parameters", computed(slice(), 1), slice()),
         ("tensorrt", "opset", opset(onnx("Relu"), 22), opset(onnx("Relu"), 21)),
         (

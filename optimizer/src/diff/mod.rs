@@ -3,7 +3,7 @@
 
 mod plot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use edgeyard_artifact::digest_of;
 use edgeyard_job::inspection::{Agreement, ComparedModel, Difference, INSPECTION_VERSION};
@@ -105,13 +105,14 @@ pub fn diff(
     let described = match &other.content {
         Content::Onnx(changed) => {
             let shared = shared_tensors(model, changed);
-            let mut left = Probe::open(&runtime, model, &shared, &shape).map_err(failed(reference))?;
-            let mut right = Probe::open(&runtime, changed, &shared, &shape).map_err(failed(other))?;
+            let mut left = Probe::open(&runtime, model, shared.keys(), &shape).map_err(failed(reference))?;
+            let mut right = Probe::open(&runtime, changed, shared.values(), &shape).map_err(failed(other))?;
             each(samples, &shape, limit, step, |sample| {
                 let expected = left.run(sample).map_err(failed(reference))?;
                 let found = right.run(sample).map_err(failed(other))?;
                 for (name, values) in &expected {
-                    if let Some(others) = found.get(name).filter(|others| others.len() == values.len()) {
+                    let twin = shared.get(name).unwrap_or(name);
+                    if let Some(others) = found.get(twin).filter(|others| others.len() == values.len()) {
                         tallies.see(name, values, others);
                     }
                 }
@@ -130,7 +131,7 @@ pub fn diff(
                 .first()
                 .and_then(|graph| graph.tensors.get(usize::try_from(*graph.inputs.first()?).ok()?));
             let floats = floats.is_none_or(|tensor| tensor.dtype == edgeyard_tflite::TensorType::Float32);
-            let mut left = Probe::open(&runtime, model, &BTreeSet::new(), &shape).map_err(failed(reference))?;
+            let mut left = Probe::open(&runtime, model, [], &shape).map_err(failed(reference))?;
             let mut problem = None;
             let mut compare = |runner: &mut dyn crate::runtime::Runner| {
                 let outcome = each(samples, &shape, limit, step, |sample| {
@@ -210,14 +211,28 @@ fn sample_shape(file: &File, model: &Model, samples: &Samples) -> Result<Vec<usi
     input.shape.iter().skip(1).map(size).collect()
 }
 
-/// Float tensors that both models make under the same name.
-fn shared_tensors(one: &Model, other: &Model) -> BTreeSet<String> {
-    let made = |model: &Model| -> BTreeSet<String> {
-        let float =
-            |name: &&String| !name.is_empty() && model.graph.dtype_of(name).is_none_or(|dtype| dtype == DataType::F32);
-        model.graph.nodes.iter().flat_map(|node| &node.outputs).filter(float).cloned().collect()
-    };
-    made(one).intersection(&made(other)).cloned().collect()
+/// Float tensors that both models make, by their name in the reference, with the name in the other: what readers see of a tensor
+/// that was quantised is what DequantizeLinear gives back.
+fn shared_tensors(reference: &Model, other: &Model) -> BTreeMap<String, String> {
+    let made: BTreeMap<&str, &str> = other
+        .graph
+        .nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().map(|name| (name.as_str(), node.op_type.as_str())))
+        .collect();
+    let float = |model: &Model, name: &str| model.graph.dtype_of(name).is_none_or(|dtype| dtype == DataType::F32);
+    let names = reference.graph.nodes.iter().flat_map(|node| &node.outputs);
+    names
+        .filter(|name| !name.is_empty() && float(reference, name))
+        .filter_map(|name| {
+            let stored = format!("{name}_dequantized");
+            let twin = match made.get(stored.as_str()) {
+                Some(&"DequantizeLinear") if !reference.graph.is_output(name) => stored,
+                _ => name.clone(),
+            };
+            (made.contains_key(twin.as_str()) && float(other, &twin)).then(|| (name.clone(), twin))
+        })
+        .collect()
 }
 
 /// A model with chosen tensors as further outputs.
@@ -227,10 +242,10 @@ struct Probe {
 }
 
 impl Probe {
-    fn open(
+    fn open<'a>(
         runtime: &OnnxRuntime,
         model: &Model,
-        tensors: &BTreeSet<String>,
+        tensors: impl IntoIterator<Item = &'a String>,
         sample: &[usize],
     ) -> Result<Self, RuntimeError> {
         let mut model = model.clone();

@@ -64,7 +64,10 @@ fn shape(tensor: &Tensor) -> Vec<u64> {
 fn layer(model: &Model, graph: &Subgraph, operator: &Operator, seen: &mut BTreeSet<u32>) -> InspectedLayer {
     let output = operator.outputs.first().and_then(|index| tensor(graph, *index));
     let mut own = InspectedLayer {
-        name: output.map_or(String::new(), |output| output.name.clone()),
+        name: match output {
+            Some(output) if !output.name.is_empty() => output.name.clone(),
+            _ => format!("#{}", operator.outputs.first().copied().unwrap_or(-1)),
+        },
         operator: operator.code.custom.clone().unwrap_or_else(|| operator.code.builtin.to_string()),
         output_shape: output.filter(|output| output.has_rank).map(shape),
         dtype: output.map(|output| output.dtype.to_string()),

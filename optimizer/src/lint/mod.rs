@@ -16,6 +16,9 @@ use crate::lower::{LowerError, outline};
 pub use onnx::view as onnx_view;
 pub use tflite::view as tflite_view;
 
+/// The rule that an operator breaks which cannot be lowered at all.
+pub const NOT_LOWERED: &str = "lowering";
+
 /// Findings that stop the work.
 pub fn refused(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Refused).collect()
@@ -86,7 +89,7 @@ fn unlowered(graph: &Graph, error: &LowerError) -> (Finding, Option<usize>) {
         _ => ("the model".to_owned(), None),
     };
     let finding =
-        Finding { severity: Severity::Refused, rule: "lowering".to_owned(), subject, message: error.to_string() };
+        Finding { severity: Severity::Refused, rule: NOT_LOWERED.to_owned(), subject, message: error.to_string() };
     (finding, node)
 }
 

@@ -86,10 +86,12 @@ pub fn agreement(
             signals.insert(seen.name.to_owned(), seen.values.to_vec());
         })?;
         got.observe(&input, &shape, |seen, _| {
-            let Some(signal) = signals.get(seen.name).filter(|signal| signal.len() == seen.values.len()) else {
+            let signal = twins.get(seen.name).and_then(|tensor| Some((*tensor, signals.get(*tensor)?)));
+            // Of what was pruned, another number of channels is left: there is nothing to compare.
+            let Some((tensor, signal)) = signal.filter(|(_, signal)| signal.len() == seen.values.len()) else {
                 return;
             };
-            let sum = sums.entry(seen.name.to_owned()).or_default();
+            let sum = sums.entry(tensor.to_owned()).or_default();
             for (right, value) in signal.iter().zip(seen.values) {
                 sum.0 += f64::from(*right).powi(2);
                 sum.1 += (f64::from(*right) - f64::from(*value)).powi(2);

@@ -40,12 +40,10 @@ pub(super) struct Made {
 }
 
 impl Work<'_> {
-    /// Simplifies the source and does all passes but the last.
+    /// Does all passes but the last.
     pub fn prepare(&self, clock: &mut Clock) -> Result<Prepared, OptimizeError> {
-        clock.start("simplify");
-        let mut model = self.model.clone();
-        model.graph = simplify(&model.graph, &self.shapes())?;
-        let source = model.graph.clone();
+        let source = self.simplified.clone();
+        let mut model = Model { graph: source.clone(), ..self.model.clone() };
         let mut notes = Vec::new();
         for pass in &self.recipe.passes {
             notes.extend(self.pass(&mut model, pass, clock)?);

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use edgeyard_job::Progress;
-use edgeyard_job::spec::AccuracyMetric;
+use edgeyard_job::spec::{AccuracyMetric, ModelFormat};
 use edgeyard_targets::{Numbers, Recipe, Target, needs_calibration};
 
 use super::clock::Clock;
 use super::{Request, Watcher};
 use crate::dataset::Dataset;
 use crate::error::OptimizeError;
-use crate::ir::{self, Dim, Model};
+use crate::ir::{self, Dim, Graph, Model};
 use crate::lint::{has_say, lint_source, refused};
 use crate::prune;
 use crate::quantize::check_weights;
 use crate::runtime::{OnnxRuntime, RuntimeError};
-use crate::simplify::{Shapes, SimplifyError, simplify};
+use crate::simplify::{Shapes, SimplifyError, explicit_padding, simplify};
 
 /// Fewer samples say nothing about ranges.
 const LEAST_SAMPLES: usize = 2;
@@ -28,6 +28,8 @@ pub(super) struct Work<'a> {
     /// The file as it is.
     pub source: Vec<u8>,
     pub model: Model,
+    /// Its graph, simplified for the target.
+    pub simplified: Graph,
     /// What runs as the source: the file, with what lay in files beside it.
     pub reference: Vec<u8>,
     /// The source is a `.tflite`.
@@ -84,19 +86,22 @@ impl<'a> Work<'a> {
         };
         check_weights(&model.graph)?;
         let runtime = OnnxRuntime::load()?;
-        let work = Self {
+        let mut work = Self {
             request,
             watcher,
             target,
             recipe,
             source,
             model,
+            simplified: Graph::default(),
             reference,
             imported,
             calibration,
             evaluation,
             runtime,
         };
+        clock.start("simplify");
+        work.simplified = simplify(&work.model.graph, &work.shapes())?;
         clock.start("lint");
         work.ask_the_rules()?;
         clock.stop();
@@ -108,7 +113,10 @@ impl<'a> Work<'a> {
         if !has_say(self.target) {
             return Ok(());
         }
-        let graph = simplify(&self.model.graph, &self.shapes())?;
+        let mut graph = self.simplified.clone();
+        if self.target.format == ModelFormat::TfLite {
+            explicit_padding(&mut graph);
+        }
         let findings = lint_source(self.target, &graph, &self.recipe.numbers);
         if refused(&findings).is_empty() {
             return Ok(());
@@ -118,7 +126,6 @@ impl<'a> Work<'a> {
 
     /// What is known of the inputs' shapes for this target.
     pub fn shapes(&self) -> Shapes {
-        use edgeyard_job::spec::ModelFormat;
         match self.target.format {
             ModelFormat::TfLite => Shapes::Fixed(self.fixed_shapes()),
             ModelFormat::Onnx if self.request.input_shapes.is_empty() => Shapes::Declared,

@@ -19,7 +19,7 @@ fn optical_character_recognition() {
     check(
         &corpus(),
         &[
-            refused("ppocr-det", &[("x", &[1, 3, 320, 320])], "op ConvTranspose"),
+            model("ppocr-det", &[("x", &[1, 3, 320, 320])], 10.0),
             refused("ppocr-rec", &[("x", &[1, 3, 48, 320])], "broadcasts in 5 dimensions"),
             model("ppocr-cls", &[("x", &[1, 3, 48, 192])], 12.0),
         ],
@@ -31,8 +31,8 @@ fn images() {
     check(
         &corpus(),
         &[
-            refused("yolov8-nudenet", &[("images", &[1, 3, 320, 320])], "op Shape"),
-            refused("picodet-layout", &[], "op Reshape (node p2o.Reshape.10)"),
+            model("yolov8-nudenet", &[("images", &[1, 3, 320, 320])], 10.0),
+            model("picodet-layout", &[], 5.0),
             model("lcnet-orientation", &[], 12.0),
         ],
     );

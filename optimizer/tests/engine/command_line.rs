@@ -265,3 +265,123 @@ fn a_job_spec_of_another_version_or_kind_is_refused_in_its_last_words() {
     let (code, words) = job("nonsense");
     assert_eq!((code, words["reason"].as_str()), (Some(2), Some("MalformedSpec")));
 }
+
+#[test]
+fn inspect_counts_what_the_examples_have() {
+    let model = mnist_model().display().to_string();
+    let output = optimizer(&["inspect", &model, "--output", "json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // 3×3 convolutions of 1→8, 8→16 and 16→32 channels on 28, 14 and 7 pixels a side, and 1,568 × 10.
+    let macs = 28 * 28 * 9 * 8 + 14 * 14 * 72 * 16 + 7 * 7 * 144 * 32 + 15_680;
+    let parameters = (72 + 8) + (1152 + 16) + (4608 + 32) + (15_680 + 10);
+    assert_eq!(found["total"]["macs"], macs);
+    assert_eq!(found["total"]["parameters"], parameters);
+    assert_eq!(found["layers"][0]["outputShape"], serde_json::json!([1, 8, 28, 28]));
+    assert_eq!(found["inputs"][0]["shape"], serde_json::json!([null, 1, 28, 28]));
+    // What is lowered of it costs the same.
+    let folder = tempfile::tempdir().unwrap();
+    let (calibration, evaluation) = data(folder.path(), 10);
+    for passes in [&[][..], &["int8"]] {
+        make("litert", passes, folder.path(), &calibration, &evaluation);
+        let file = folder.path().join(format!("litert{}/model.tflite", passes.concat())).display().to_string();
+        let output = optimizer(&["inspect", &file, "--output", "json"]);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["total"]["macs"], macs, "{found:#}");
+        assert_eq!(found["total"]["parameters"], parameters, "{found:#}");
+    }
+    let text = optimizer(&["inspect", &model]);
+    assert!(String::from_utf8_lossy(&text.stdout).contains(&format!("{macs} MACs")));
+}
+
+#[test]
+fn inspect_refuses_what_is_no_model_and_shapes_that_do_not_fit() {
+    let model = mnist_model().display().to_string();
+    let says = |arguments: &[&str]| {
+        let output = optimizer(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        said(&output)
+    };
+    assert!(says(&["inspect", "/nowhere/net.onnx"]).contains("/nowhere/net.onnx"));
+    assert!(says(&["inspect", &model, "--input-shape", "x=1,1,28,28"]).contains("it has image"));
+    assert!(says(&["inspect", &model, "--input-shape", "image=1,3,28,28"]).contains("declares [batch, 1, 28, 28]"));
+}
+
+#[test]
+fn diff_shows_where_the_noise_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let (calibration, evaluation) = data(folder.path(), 32);
+    let model = mnist_model().display().to_string();
+    let plot = folder.path().join("noise.svg");
+    let same = optimizer(&["diff", &model, &model, "--data", &evaluation, "--output", "json"]);
+    let same: Value = serde_json::from_slice(&same.stdout).unwrap();
+    for row in same["outputs"].as_array().unwrap().iter().chain(same["layers"].as_array().unwrap()) {
+        assert_eq!((row["maxAbsDifference"].as_f64(), row["sqnrDb"].as_f64()), (Some(0.0), None), "{row}");
+    }
+    for target in ["ort-x86", "litert", "tflm"] {
+        let made = make(target, &["int8"], folder.path(), &calibration, &evaluation);
+        let file = if target == "ort-x86" { "model.onnx" } else { "model.tflite" };
+        let file = folder.path().join(format!("{target}int8")).join(file).display().to_string();
+        let plotted = plot.display().to_string();
+        let arguments =
+            ["diff", &model, &file, "--data", &evaluation, "--samples", "32", "--plot", &plotted, "--output", "json"];
+        let output = optimizer(&arguments);
+        assert!(output.status.success(), "{target}: {}", said(&output));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // The report of the run measured the same noise on the same samples.
+        let reported = made.report["agreement"]["sqnrDb"].as_f64().unwrap();
+        let compared = found["outputs"][0]["sqnrDb"].as_f64().unwrap();
+        assert!((reported - compared).abs() < 0.1, "{target}: {reported} and {compared}");
+        let layers = found["layers"].as_array().unwrap();
+        if target == "ort-x86" {
+            assert!(
+                layers.len() >= 4 && layers.iter().all(|layer| layer["sqnrDb"].as_f64().unwrap() > 15.0),
+                "{found:#}"
+            );
+        }
+        let drawn = std::fs::read_to_string(&plot).unwrap();
+        assert_eq!(drawn.matches("<rect").count(), 1 + layers.len() + found["outputs"].as_array().unwrap().len());
+        let text = optimizer(&["diff", &model, &file, "--data", &evaluation]);
+        assert!(String::from_utf8_lossy(&text.stdout).contains("█"), "{}", said(&text));
+    }
+}
+
+#[test]
+fn lint_says_what_a_target_refuses_before_any_work() {
+    let model = mnist_model().display().to_string();
+    let fine = optimizer(&["lint", &model, "--target", "tflm", "--pass", "int8"]);
+    assert!(fine.status.success(), "{}", said(&fine));
+    let folder = tempfile::tempdir().unwrap();
+    let strange = folder.path().join("exp.onnx");
+    std::fs::write(&strange, Builder::new(13, &[1, 1, 28, 28]).node("Exp", &["x"], "y", &[]).bytes()).unwrap();
+    let output = optimizer(&["lint", &strange.display().to_string(), "--target", "tflm", "--pass", "int8"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("refused"), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn a_size_that_is_not_kept_ends_in_3_and_passes_are_done_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = mnist_model().display().to_string();
+    let (calibration, _) = data(folder.path(), 10);
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name).display().to_string();
+        let mut arguments = vec!["run", "--model", &model, "--target", "ort-x86", "--out", &out];
+        arguments.extend(more);
+        optimizer(&arguments)
+    };
+    let large = run("large", &["--max-size", "10Ki"]);
+    assert_eq!(large.status.code(), Some(3), "{}", said(&large));
+    let passes =
+        ["--pass", "prune:pattern=NOfM,n=2,m=4", "--pass", "int8:calibrator=Entropy", "--calibration", &calibration];
+    let made = run("made", &passes);
+    assert!(made.status.success(), "{}", said(&made));
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("made/report.json")).unwrap()).unwrap();
+    let types: Vec<&str> =
+        report["result"]["passes"].as_array().unwrap().iter().map(|pass| pass["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Prune", "Quantize"]);
+    let wrong = run("wrong", &["--pass", "prune:pattern=Some"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said(&wrong).contains("one of Unstructured, NOfM, Structured"), "{}", said(&wrong));
+}

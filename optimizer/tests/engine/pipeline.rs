@@ -239,9 +239,7 @@ fn a_tflite_is_a_source_too() {
     let lab = Lab::new();
     let source = lab.at("source.tflite");
     std::fs::write(&source, run(&lab.request("litert", Vec::new())).artifact).unwrap();
-    let from = |target: &str, passes: Vec<Pass>| {
-        run(&Request { model: source.clone(), ..lab.request(target, passes) })
-    };
+    let from = |target: &str, passes: Vec<Pass>| run(&Request { model: source.clone(), ..lab.request(target, passes) });
     for target in ["ort-x86", "litert", "tflm"] {
         let outcome = from(target, vec![int8()]);
         let report = report(&outcome);

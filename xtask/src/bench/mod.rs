@@ -2,6 +2,7 @@
 //! asserted.
 
 mod firmware;
+mod optimizer;
 mod runner;
 
 pub use firmware::published_models;
@@ -24,6 +25,8 @@ enum What {
     Runner(runner::Args),
     /// Instructions per inference of the firmware on the emulated microcontrollers, beside TensorFlow Lite Micro's
     Firmware(firmware::Args),
+    /// What the optimizer makes and how long it takes, beside ONNX Runtime's quantizer, onnx2tf and ai-edge-quantizer
+    Optimizer(optimizer::Args),
 }
 
 /// How to print.
@@ -44,5 +47,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Runner(args) => runner::run(args),
         What::Firmware(args) => firmware::run(args),
+        What::Optimizer(args) => optimizer::run(args),
     }
 }

@@ -11,6 +11,7 @@ pub mod oracles;
 pub mod runtimes;
 pub mod data;
 pub mod corpus;
+pub mod peers;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
