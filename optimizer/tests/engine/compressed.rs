@@ -181,6 +181,10 @@ fn products_of_batches_and_of_two_activations_are_integers_too() {
         made.graph = quantize(&model.graph, &ranges, &options).unwrap().graph;
         let found = bench.quality(&made);
         assert!((25.0..60.0).contains(&found), "{activations:?}: {found:.1} dB");
+        // On x86 ONNX Runtime has no kernel for int8 activations, and turns only those into uint8 that are read once.
+        if activations == Element::Int8 && !cfg!(target_arch = "aarch64") {
+            continue;
+        }
         let kernels = fused(&made);
         let integer = |op: &&String| matches!(op.as_str(), "QLinearMatMul" | "MatMulIntegerToFloat");
         assert_eq!(kernels.iter().filter(integer).count(), 5, "{activations:?}: {kernels:?}");
