@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
-use crate::ir::{Attribute, DataType, Dim, Graph, InferError, Node, infer};
+use crate::ir::{Attribute, DataType, Dim, Graph, InferError, Node, Tensor, infer};
 
 pub use patterns::{Allowed, fuse_patterns};
 pub use upgrade::{UpgradeError, to_opset_13};
@@ -151,7 +151,9 @@ fn fold_and_infer(graph: &mut Graph) -> Result<(), SimplifyError> {
             taken.nodes.into_iter().rev().for_each(|node| nodes.push_front(node));
             continue;
         }
-        let folded = fold::fold(graph, &node);
+        // A result that is not a number (the logarithm of a negative constant) stays an operation: no file holds it.
+        let number = |tensor: &Tensor| tensor.to_f32().is_none_or(|data| !data.iter().any(|value| value.is_nan()));
+        let folded = fold::fold(graph, &node).filter(|values| values.iter().all(number));
         if let Some(values) = folded.filter(|values| values.len() == node.outputs.len()) {
             // A graph output must be made by a node; ONNX Runtime takes an initializer, other readers do not.
             if !node.outputs.iter().any(|name| graph.is_output(name)) {
