@@ -11,6 +11,9 @@ use super::layout::{Layout, Stored};
 use super::ops;
 use crate::ir::{DataType, Graph, Node, TensorData};
 
+/// A tensor of more elements than this (256 MiB of floats) is refused, before lists as long are made for it.
+const MAX_ELEMENTS: usize = 1 << 26;
+
 /// The state of the walk, and what operators' lowerings see.
 pub(super) struct Walk<'g> {
     pub graph: &'g Graph,
@@ -33,6 +36,13 @@ pub(super) fn walk(graph: &Graph) -> Result<(Draft, Vec<String>), LowerError> {
     walk.inputs()?;
     for (at, node) in graph.nodes.iter().enumerate() {
         walk.at = at;
+        for shape in node.outputs.iter().filter_map(|name| graph.shape_of(name)) {
+            let len = shape.iter().try_fold(1_usize, |len, dim| len.checked_mul(*dim));
+            if len.is_none_or(|len| len > MAX_ELEMENTS) {
+                let remedy = "devices that run .tflite have no room for it: feed smaller inputs";
+                return Err(walk.refuse(format!("its output has the shape {shape:?}"), remedy));
+            }
+        }
         ops::lower(&mut walk, node)?;
     }
     walk.outputs()?;

@@ -215,7 +215,10 @@ fn is_read(graph: &Graph, name: &str) -> bool {
 fn replace(graph: &mut Graph, index: usize) -> bool {
     let node = &graph.nodes[index];
     let (Some(input), output) = (node.input(0).map(str::to_owned), node.output().to_owned()) else { return false };
-    // Hostile models give any operator several outputs.
+    // Hostile models give any operator several outputs, or none.
+    if output.is_empty() {
+        return false;
+    }
     if node.outputs.iter().skip(1).any(|name| !name.is_empty() && is_read(graph, name)) {
         return false;
     }

@@ -245,6 +245,30 @@ fn operators_may_have_outputs_they_do_not_have() {
 }
 
 #[test]
+fn operators_without_outputs_change_nothing() {
+    // What fuzzing found: an Identity without an output gave its input to everything that left an input out.
+    let mut builder = Builder::new(13, &[1, 4]).constant("high", Tensor::f32(&[], vec![0.5]));
+    let mut nothing = Node::new("Identity", "nothing", &["x"], &[]);
+    nothing.touch();
+    builder.model.graph.nodes.push(nothing);
+    let model = builder.node("Clip", &["x", "", "high"], "y", &[]).loaded();
+    let simple = simplify(&model.graph, &Shapes::Declared).unwrap();
+    assert_eq!(simple.nodes.len(), 1);
+    assert_eq!(simple.nodes[0].inputs, ["x", "", "high"]);
+}
+
+#[test]
+fn a_tensor_no_device_holds_is_refused_before_lists_are_made_for_it() {
+    use edgeyard_optimizer::lower::{Mode, to_tflite};
+    let sizes = Tensor::i64(&[4], vec![1, 2, 117_440_516, 4]);
+    let model =
+        Builder::new(13, &[1, 2, 4, 4]).constant("s", sizes).node("Resize", &["x", "", "", "s"], "y", &[]).loaded();
+    let graph = simplify(&model.graph, &Shapes::Declared).unwrap();
+    let error = to_tflite(&graph, Mode::Float32, None).unwrap_err().to_string();
+    assert!(error.contains("node Resize_y") && error.contains("[1, 2, 117440516, 4]"), "{error}");
+}
+
+#[test]
 fn a_tflite_that_cannot_be_a_source_says_why() {
     use edgeyard_tflite as tfl;
     let error = import_tflite(b"hello").unwrap_err().to_string();

@@ -198,8 +198,13 @@ fn recurrent_layers_agree_in_every_mode() {
     let size = ("hidden_size", int(hidden as i64));
     let steps = |case: Case| case.int8(18.0).steps(10).reference_within(10);
     check(vec![
-        steps(lstm("lstm", 7, 1).node("LSTM", &["x", "w", "r", "b"], "y", &[size.clone()]).output("y")),
-        steps(lstm("lstm_last", 5, 1).node("LSTM", &["x", "w", "r"], ",h,c", &[size.clone()]).output("h").output("c")),
+        steps(lstm("lstm", 7, 1).node("LSTM", &["x", "w", "r", "b"], "y", std::slice::from_ref(&size)).output("y")),
+        steps(
+            lstm("lstm_last", 5, 1)
+                .node("LSTM", &["x", "w", "r"], ",h,c", std::slice::from_ref(&size))
+                .output("h")
+                .output("c"),
+        ),
         steps(
             lstm("lstm_reverse", 4, 1)
                 .node("LSTM", &["x", "w", "r", "b"], "y,h", &[size.clone(), ("direction", text("reverse"))])
