@@ -31,8 +31,9 @@ fn images() {
     check(
         &corpus(),
         &[
-            model("yolov8-nudenet", &[("images", &[1, 3, 320, 320])], 10.0),
-            model("picodet-layout", &[], 5.0),
+            model("yolov8-nudenet", &[("images", &[1, 3, 320, 320])], 30.0),
+            // Its smallest output is lost in int8: one scale serves scores and the distances beside them.
+            model("picodet-layout", &[], -3.0),
             model("lcnet-orientation", &[], 12.0),
         ],
     );
@@ -48,7 +49,8 @@ fn sounds_and_bytes() {
             refused("silero-vad-ifless", SILERO, "input sr"),
             refused("silero-vad-16k", SILERO, "input sr"),
             refused("magika", &[], "input bytes"),
-            refused("basic-pitch", &[], "op Equal"),
+            // Its logarithm magnifies rounding: ONNX Runtime's own optimiser keeps 87 dB of it, LiteRT 65 dB.
+            Expected { float: Lowers::To(60.0), ..model("basic-pitch", &[], 4.0) },
             refused("wakeword-mel", &[("input", &[1, 12640])], "op Clip (node Clip_28)"),
             model("wakeword-embedding", &[], 25.0),
             model("wakeword-alexa", &[], 40.0),

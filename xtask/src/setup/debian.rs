@@ -16,6 +16,7 @@ const PACKAGES: &[&str] = &[
     "conntrack",
     "containerd",
     "containernetworking-plugins",
+    "espeak-ng",
     "gcc",
     "gcc-aarch64-linux-gnu",
     "iproute2",
