@@ -39,6 +39,13 @@ pub fn infer(graph: &Graph, node: &Node) -> Result<Option<Vec<Output>>, InferErr
     if let Some(outputs) = &outputs {
         for (_, shape) in outputs {
             let len = shape.iter().try_fold(1usize, |len, dim| len.checked_mul(*dim));
+            if shape.len() > super::load::MAX_RANK {
+                return Err(InferError {
+                    node: node.label().to_owned(),
+                    op_type: node.op_type.clone(),
+                    problem: format!("its output would have {} dimensions", shape.len()),
+                });
+            }
             if len.is_none_or(|len| len > MAX_ELEMENTS) {
                 return Err(InferError {
                     node: node.label().to_owned(),
