@@ -15,7 +15,8 @@ use crate::ir::{DataType, Graph, Model, Tensor};
 use crate::lower::{Choices, Int8Io, Mode, to_tflite_with};
 use crate::prune::{self, prune};
 use crate::quantize::{
-    Element, Granularities, Int4Form, QdqOptions, correct_biases, dynamic, equalize, half_weights, int4, quantize,
+    Element, Granularities, Int4Form, QdqError, QdqOptions, correct_biases, dynamic, equalize, half_weights, int4,
+    quantize,
 };
 use crate::simplify::{explicit_padding, simplify, to_opset_13};
 
@@ -158,12 +159,18 @@ impl Work<'_> {
             }
             Numbers::Int8 { rules, granularity, .. } => {
                 let found = prepared.calibration.as_ref().ok_or(OptimizeError::CalibrationRequired)?;
-                let quantized = quantize(&model.graph, &found.ranges, &qdq(rules, *granularity, keep_float))?;
-                model.graph = quantized.graph;
-                if rules.float_bias {
-                    float_biases(&mut model.graph);
+                match quantize(&model.graph, &found.ranges, &qdq(rules, *granularity, keep_float)) {
+                    Ok(quantized) => {
+                        model.graph = quantized.graph;
+                        if rules.float_bias {
+                            float_biases(&mut model.graph);
+                        }
+                        quantized.notes
+                    }
+                    // All that could be quantised was kept.
+                    Err(QdqError::NothingToDo) if !keep_float.is_empty() => Vec::new(),
+                    Err(error) => return Err(error.into()),
                 }
-                quantized.notes
             }
             Numbers::Int16Activations { .. } => {
                 let problem = "16-bit activations are not stored in ONNX".to_owned();

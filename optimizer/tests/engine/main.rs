@@ -1,7 +1,7 @@
 //! The optimizer's own tests against the runtimes: every rewritten graph is run beside the one it was made from.
 
 // All of this is test code, helpers included.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod support;
 mod corrupt;
