@@ -14,14 +14,17 @@ pub(super) fn gemm(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let (alpha, beta) = (node.float("alpha", 1.0), node.float("beta", 1.0));
     let (turn_a, turn_b) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
     let mut a = walk.operand(0)?;
+    if a.dims.len() != 2 {
+        return Err(walk.refuse(format!("its A of shape {:?} is no matrix", a.dims), "repair the model"));
+    }
     if turn_a {
         a = turned(walk, &a);
     }
     let Some((shape, weights)) = walk.optional_floats(walk.input(1)?) else {
         return gemm_of_two(walk, a, turn_b, alpha, beta);
     };
-    if shape.len() != 2 || a.dims.len() != 2 {
-        return Err(walk.refuse("its operands are not matrices", "repair the model"));
+    if shape.len() != 2 {
+        return Err(walk.refuse(format!("its B of shape {shape:?} is no matrix"), "repair the model"));
     }
     // TFLite wants the weights as [outputs, inputs], which is B transposed.
     let (outputs, inputs, mut weights) = if turn_b {
@@ -58,6 +61,9 @@ pub(super) fn gemm(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 /// A Gemm whose B is computed.
 fn gemm_of_two(walk: &mut Walk<'_>, a: Stored, turn_b: bool, alpha: f32, beta: f32) -> Result<(), LowerError> {
     let b = walk.operand(1)?;
+    if b.dims.len() != 2 {
+        return Err(walk.refuse(format!("its B of shape {:?} is no matrix", b.dims), "repair the model"));
+    }
     if alpha != 1.0 {
         return Err(walk.refuse("its B is computed and alpha is not 1", "multiply by alpha in a node of its own"));
     }
