@@ -285,7 +285,7 @@ variants:
             .replacen("variants:", "constraints: {maxSize: 64Ki, maxAccuracyDrop: '0.01'}\nvariants:", 1)
             .replacen(
                 "[{type: Quantize, quantize: {scheme: Int8}}]",
-                "[{type: Equalize, equalize: {}}, {type: Prune, prune: {pattern: NOfM, n: 2, m: 4}}, \
+                "[{type: Equalize, equalize: {}}, {type: Prune, prune: {pattern: NOfM, keep: 2, groupSize: 4}}, \
                  {type: Prune, prune: {pattern: Structured, score: Taylor, sparsity: '0.25'}}, \
                  {type: Factorize, factorize: {method: SpatialSvd, macs: '0.5'}}, \
                  {type: Quantize, quantize: {scheme: Int8, calibrator: MeanSquaredError, biasCorrection: true, maxFloatOperators: 3}}]",

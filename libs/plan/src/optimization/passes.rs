@@ -26,7 +26,7 @@ pub(super) fn pass(pass: passes::Pass) -> Result<spec::Pass, Refusal> {
 }
 
 fn prune(prune: passes::Prune) -> Result<spec::Pass, Refusal> {
-    let passes::Prune { pattern, score, sparsity, n, m } = prune;
+    let passes::Prune { pattern, score, sparsity, keep, group_size } = prune;
     let count = |number: i32, field: &str| {
         u32::try_from(number)
             .map_err(|_| Refusal::new(reason::INVALID_SPEC, format!("prune.{field}: {number} must be at least 1")))
@@ -42,8 +42,8 @@ fn prune(prune: passes::Prune) -> Result<spec::Pass, Refusal> {
             Some(passes::PruneScore::Magnitude) | None => spec::Score::Magnitude,
         },
         sparsity: sparsity.map(|share| self::share(&share, "prune.sparsity")).transpose()?,
-        n: n.map(|n| count(n, "n")).transpose()?,
-        m: m.map(|m| count(m, "m")).transpose()?,
+        n: keep.map(|keep| count(keep, "keep")).transpose()?,
+        m: group_size.map(|size| count(size, "groupSize")).transpose()?,
     })
 }
 
