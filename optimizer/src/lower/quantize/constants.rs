@@ -35,7 +35,9 @@ fn roles(op: BuiltinOp, plan: Plan<'_>) -> Option<Roles> {
 pub(super) fn quantize(draft: &mut Draft, parameters: &[Option<Affine>], plan: Plan<'_>) {
     for at in 0..draft.ops.len() {
         let op = draft.ops[at].clone();
-        if op.outputs.iter().all(|&tensor| draft.tensors[tensor].keeps_float) {
+        // What is computed in floats keeps its constants; a comparison shows by its inputs alone that it is, since it gives truth values.
+        let floats = |tensor: &TensorId| draft.tensors[*tensor].keeps_float;
+        if op.outputs.iter().all(floats) || op.inputs.iter().flatten().any(floats) {
             continue;
         }
         let Some(roles) = roles(op.op, plan) else {
