@@ -104,6 +104,12 @@ pub(super) fn prelu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         padded = vec![1; x.dims.len()];
         padded[1] = dims[0];
     }
+    let fits =
+        padded.len() == x.dims.len() && padded.iter().zip(&x.dims).all(|(slope, dim)| *slope == 1 || slope == dim);
+    if !fits || x.dims.is_empty() {
+        let why = format!("slopes of shape {dims:?} do not stretch to its input of shape {:?}", x.dims);
+        return Err(walk.refuse(why, "repair the model"));
+    }
     let axes = x.axes_with(0..x.dims.len()).map_or_else(|| Layout::identity(x.dims.len()), <[_]>::to_vec);
     let input = x.in_axes(&mut walk.draft, walk.at, &axes);
     let tensor = walk.draft.constant(&padded, Value::F32(slopes));
