@@ -38,7 +38,8 @@ pub fn infer(graph: &Graph, node: &Node) -> Result<Option<Vec<Output>>, InferErr
     })?;
     if let Some(outputs) = &outputs {
         for (_, shape) in outputs {
-            let len = shape.iter().try_fold(1usize, |len, dim| len.checked_mul(*dim));
+            // A dimension of nothing must not hide an endless one.
+            let len = shape.iter().try_fold(1usize, |len, dim| len.checked_mul((*dim).max(1)));
             if shape.len() > super::load::MAX_RANK {
                 return Err(InferError {
                     node: node.label().to_owned(),
