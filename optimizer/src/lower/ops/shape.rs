@@ -1,6 +1,8 @@
 //! Operators that move or regroup elements. Those that only rename axes cost nothing: they change what the walk knows
 //! of the layout.
 
+use std::collections::BTreeSet;
+
 use edgeyard_tflite::{BuiltinOp, MirrorMode, Options, op_options as opt};
 
 use super::super::LowerError;
@@ -85,6 +87,9 @@ pub(super) fn squeeze(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         Some(axes) => axes.iter().map(|&axis| super::axis(walk, axis, rank)).collect::<Result<_, _>>()?,
         None => (0..rank).filter(|&axis| x.dims[axis] == 1).collect(),
     };
+    if gone.iter().collect::<BTreeSet<_>>().len() != gone.len() {
+        return Err(walk.refuse("its axes repeat", "repair the model"));
+    }
     if gone.iter().any(|&axis| x.dims[axis] != 1) {
         return Err(walk.refuse("it squeezes an axis that is larger than 1", "repair the model"));
     }
