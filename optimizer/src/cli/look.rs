@@ -62,7 +62,7 @@ impl Inspect {
 pub struct Diff {
     /// The reference, an .onnx.
     reference: PathBuf,
-    /// What was made of it: an .onnx, compared layer by layer, or a .tflite, compared by its outputs.
+    /// What was made of it, an .onnx or a .tflite.
     other: PathBuf,
     /// An .npz whose array x holds samples; without it samples are made up.
     #[arg(long, value_name = "FILE")]

@@ -1,6 +1,7 @@
-//! How far a model's numbers are from a reference's, output by output and, between two ONNX models, layer by layer: both are run
-//! on the same samples, and every float tensor that has the same name in both is compared.
+//! How far a model's numbers are from a reference's, output by output and layer by layer: both are run on the same samples, and
+//! every float tensor of the reference that has the same name in both is compared.
 
+mod inside;
 mod plot;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,11 @@ use crate::inspect::{Content, File};
 use crate::ir::{DataType, Dim, Model, Value};
 use crate::runtime::{LiteRt, Micro, OnnxRuntime, Row, RuntimeError, Session, threads};
 
+pub use inside::{Feed, Inside, InsideError, Runtime, Tally, inside};
 pub use plot::{bars, svg};
+
+/// Names of tensors that a note gives.
+const NAMED: usize = 8;
 
 /// Why two models cannot be compared.
 #[derive(Debug, Error)]
@@ -116,7 +121,7 @@ pub fn diff(
                         tallies.see(name, values, others);
                     }
                 }
-                Ok(())
+                Ok::<(), DiffError>(())
             })?;
             let missing = model.graph.outputs.iter().filter(|output| !tallies.0.contains_key(&output.name));
             notes.extend(missing.map(|output| {
@@ -125,7 +130,6 @@ pub fn diff(
             runtime.describe()
         }
         Content::TfLite(lowered) => {
-            notes.push("layers inside a .tflite are not shown by its runtime; outputs are compared".to_owned());
             let floats = lowered
                 .subgraphs
                 .first()
@@ -155,7 +159,7 @@ pub fn diff(
                             from += values.len();
                         }
                     }
-                    Ok(())
+                    Ok::<(), DiffError>(())
                 });
                 problem = outcome.err();
             };
@@ -169,6 +173,16 @@ pub fn diff(
             };
             if let Some(error) = problem {
                 return Err(error);
+            }
+            let place = if floats { Runtime::LiteRt } else { Runtime::Micro };
+            let feed: Feed<'_> = &|see| each(samples, &shape, limit, &mut |_, _| {}, see);
+            match inside(&runtime, model, lowered, place, &shape, feed) {
+                Ok(Inside { tensors, unmatched }) => {
+                    let inner = tensors.into_iter().filter(|(name, _)| !model.graph.is_output(name));
+                    tallies.0.extend(inner);
+                    notes.extend(unmatched_note(&unmatched, &other.name));
+                }
+                Err(error) => notes.push(format!("layers inside {} are not compared: {error}", other.name)),
             }
             described
         }
@@ -193,6 +207,15 @@ pub fn diff(
         layers,
         notes,
     })
+}
+
+/// Which tensors of a `.tflite` nothing was compared with.
+fn unmatched_note(unmatched: &[String], file: &str) -> Option<String> {
+    let named = unmatched.get(..NAMED).unwrap_or(unmatched).join(", ");
+    let more = unmatched.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!unmatched.is_empty())
+        .then(|| format!("not compared, because the reference has none of that name and size: {named}{more} of {file}"))
 }
 
 /// The shape of one sample: the data's, or what the model declares.
@@ -281,13 +304,13 @@ impl Probe {
 }
 
 /// Calls `work` with one sample after the other.
-fn each(
+fn each<E: From<DatasetError>>(
     samples: &Samples,
     shape: &[usize],
     limit: usize,
     step: &mut dyn FnMut(u64, u64),
-    mut work: impl FnMut(&[f32]) -> Result<(), DiffError>,
-) -> Result<(), DiffError> {
+    mut work: impl FnMut(&[f32]) -> Result<(), E>,
+) -> Result<(), E> {
     match samples {
         Samples::Data(dataset) => dataset.for_each_batch(limit, 1, |first, values, _| {
             step(first as u64, limit as u64);
@@ -316,25 +339,10 @@ fn each(
 #[derive(Debug, Default)]
 struct Tallies(BTreeMap<String, Tally>);
 
-#[derive(Debug, Default)]
-struct Tally {
-    signal: f64,
-    noise: f64,
-    worst: f64,
-    largest: f64,
-}
-
 impl Tallies {
     fn see(&mut self, name: &str, expected: &[f32], found: &[f32]) {
         let tally = self.0.entry(name.to_owned()).or_default();
-        for (expected, found) in expected.iter().zip(found) {
-            let (expected, found) = (f64::from(*expected), f64::from(*found));
-            let difference = expected - found;
-            tally.signal += expected * expected;
-            tally.noise += difference * difference;
-            tally.worst = tally.worst.max(difference.abs());
-            tally.largest = tally.largest.max(expected.abs());
-        }
+        expected.iter().zip(found).for_each(|(expected, found)| tally.see(*expected, *found));
     }
 
     /// Outputs and layers, in the reference's order.

@@ -1,6 +1,8 @@
 //! The graph between ONNX and the file: TFLite operators over float tensors in their final layouts, before a mode
 //! decides how numbers are stored. Indices are stable; what nothing reads any more is dropped when the file is made.
 
+use std::collections::BTreeMap;
+
 use edgeyard_tflite::{Activation, BuiltinOp, Options, Quantization, TensorType, op_options as opt};
 
 /// Index of a tensor in a [`Draft`].
@@ -59,6 +61,11 @@ pub(super) struct Draft {
     /// Names and tensors, in the ONNX model's order.
     pub inputs: Vec<(String, TensorId)>,
     pub outputs: Vec<(String, TensorId)>,
+    /// ONNX tensors inside the model, by what holds their values in the end, element for element in some order of their
+    /// dimensions.
+    pub names: BTreeMap<TensorId, String>,
+    /// Floats inside an integer model, each with the tensor that stands for it outside its stretch of float.
+    pub twins: Vec<(TensorId, TensorId)>,
 }
 
 impl Value {

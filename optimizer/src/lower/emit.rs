@@ -1,7 +1,8 @@
-//! From draft to file: only what is read stays, equal constants become one tensor, and only inputs and outputs keep
-//! their names, so that a small model stays small.
+//! From draft to file: only what is read stays, and equal constants become one tensor. What stands for an ONNX tensor keeps
+//! its name, which layers are compared by; constants and what lies inside an operator's lowering have none, so that a small
+//! model stays small.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use edgeyard_tflite::{Model, Operator, Subgraph, Tensor, WriteError, operator_version, write};
 
@@ -25,16 +26,15 @@ pub(super) fn model(draft: &Draft) -> (Model, Vec<usize>) {
         let id = emitter.tensor(*tensor, name);
         emitter.graph.inputs.push(id);
     }
-    let outputs: HashMap<TensorId, &str> =
-        draft.outputs.iter().map(|(name, tensor)| (*tensor, name.as_str())).collect();
-    for (op, _) in draft.ops.iter().zip(live).filter(|(_, live)| *live) {
+    let names = names(draft, &live);
+    for (op, _) in draft.ops.iter().zip(&live).filter(|(_, live)| **live) {
         let mut inputs: Vec<i32> =
             op.inputs.iter().map(|input| input.map_or(-1, |tensor| emitter.tensor(tensor, ""))).collect();
         while inputs.last() == Some(&-1) {
             inputs.pop();
         }
         let outputs =
-            op.outputs.iter().map(|tensor| emitter.tensor(*tensor, outputs.get(tensor).unwrap_or(&""))).collect();
+            op.outputs.iter().map(|tensor| emitter.tensor(*tensor, names.get(tensor).unwrap_or(&""))).collect();
         nodes.push(op.node);
         emitter.graph.operators.push(Operator::builtin(op.op, op.options.clone(), inputs, outputs));
     }
@@ -57,6 +57,22 @@ pub(super) fn model(draft: &Draft) -> (Model, Vec<usize>) {
     }
     model.subgraphs.push(graph);
     (model, nodes)
+}
+
+/// What computed tensors are called.
+fn names<'a>(draft: &'a Draft, live: &[bool]) -> HashMap<TensorId, &'a str> {
+    let mut names: HashMap<TensorId, &str> =
+        draft.names.iter().map(|(tensor, name)| (*tensor, name.as_str())).collect();
+    let made: HashSet<TensorId> =
+        draft.ops.iter().zip(live).filter(|(_, live)| **live).flat_map(|(op, _)| op.outputs.iter().copied()).collect();
+    // Where everything that reads a tensor is float, only its float form is there.
+    for (outside, inside) in draft.twins.iter().filter(|(outside, _)| !made.contains(outside)) {
+        if let Some(name) = names.get(outside).copied() {
+            names.insert(*inside, name);
+        }
+    }
+    names.extend(draft.outputs.iter().map(|(name, tensor)| (*tensor, name.as_str())));
+    names
 }
 
 /// Which operations an output depends on.

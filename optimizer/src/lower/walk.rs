@@ -37,15 +37,12 @@ pub(super) fn walk(graph: &Graph) -> Result<(Draft, Vec<String>), LowerError> {
     for (at, node) in graph.nodes.iter().enumerate() {
         walk.at = at;
         for shape in node.outputs.iter().filter_map(|name| graph.shape_of(name)) {
-            let len = shape.iter().try_fold(1_usize, |len, dim| len.checked_mul(*dim));
-            if len.is_none_or(|len| len > MAX_ELEMENTS) {
-                let remedy = "devices that run .tflite have no room for it: feed smaller inputs";
-                return Err(walk.refuse(format!("its output has the shape {shape:?}"), remedy));
-            }
+            walk.room(shape.iter().copied())?;
         }
         ops::lower(&mut walk, node)?;
     }
     walk.outputs()?;
+    walk.names();
     Ok((walk.draft, walk.notes))
 }
 
@@ -93,6 +90,18 @@ impl<'g> Walk<'g> {
         Ok(())
     }
 
+    /// Says which ONNX tensors the draft's tensors are, so that what runs can be compared with the source layer by layer. Of
+    /// several that one tensor stands for it is the last: what was fused into an operation changed its result.
+    fn names(&mut self) {
+        for name in self.graph.nodes.iter().flat_map(|node| &node.outputs) {
+            let Some(stored) = self.stored.get(name.as_str()) else { continue };
+            let computed = self.draft.tensors[stored.tensor].value.is_none();
+            if computed && stored.axes().is_some() && !self.graph.is_output(name) {
+                self.draft.names.insert(stored.tensor, name.clone());
+            }
+        }
+    }
+
     /// The node being lowered.
     pub(super) fn node(&self) -> &'g Node {
         &self.graph.nodes[self.at]
@@ -101,6 +110,18 @@ impl<'g> Walk<'g> {
     /// An error about the current node.
     pub(super) fn refuse(&self, why: impl Into<String>, remedy: impl Into<String>) -> LowerError {
         refusal(self.graph, self.at, why, remedy)
+    }
+
+    /// Refuses the current node if no device has room for what it makes; for sizes that inference did not see, too.
+    pub(super) fn room(&self, shape: impl Iterator<Item = usize> + Clone) -> Result<(), LowerError> {
+        // A dimension of nothing must not hide an endless one.
+        let len = shape.clone().try_fold(1_usize, |len, dim| len.checked_mul(dim.max(1)));
+        if len.is_none_or(|len| len > MAX_ELEMENTS) {
+            let shape: Vec<usize> = shape.collect();
+            let remedy = "devices that run .tflite have no room for it: feed smaller inputs";
+            return Err(self.refuse(format!("its output has the shape {shape:?}"), remedy));
+        }
+        Ok(())
     }
 
     /// The name of a required input.

@@ -1,5 +1,5 @@
-//! How far each layer's output is from the source's, in ONNX Runtime: tensors of the same name in both graphs, on the same
-//! samples, one sample at a time. And the memory that a `.tflite`'s activations need.
+//! How far each layer's output is from the source's: tensors of the same name in both graphs, on the same samples, one sample
+//! at a time, an ONNX artefact in ONNX Runtime and a `.tflite` in its own. And the memory that a `.tflite`'s activations need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use edgeyard_job::report::LayerAgreement;
 use edgeyard_tflite::Model as TfLite;
 
 use crate::dataset::{Dataset, DatasetError};
+use crate::diff::{Feed, InsideError, Runtime, inside};
 use crate::evaluate::{sqnr, synthetic};
 use crate::ir::{DataType, Dim, Model, Value};
 use crate::runtime::{OnnxRuntime, RuntimeError, threads};
@@ -25,6 +26,9 @@ pub enum LayersError {
     /// A model does not run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The inside of a `.tflite` does not show.
+    #[error(transparent)]
+    Inside(#[from] InsideError),
 }
 
 /// Signal to noise of every float tensor that both graphs compute under the same name and in the same size, in the source's
@@ -111,6 +115,37 @@ pub fn agreement(
         Some(LayerAgreement { sqnr_db: sqnr(*signal, *noise), tensor, operator })
     };
     Ok(layers.into_iter().filter_map(agreement).collect())
+}
+
+/// As [`agreement`], of a `.tflite` in its own runtime. A tensor that an activation was fused into is that activation's. What the file
+/// has under no name of the source is left out.
+///
+/// # Errors
+/// [`LayersError`].
+pub fn inside_agreement(
+    onnxruntime: &OnnxRuntime,
+    source: &Model,
+    artifact: &TfLite,
+    runtime: Runtime,
+    data: Option<&Dataset>,
+    sample: &[usize],
+) -> Result<Vec<LayerAgreement>, LayersError> {
+    let size: usize = sample.iter().product();
+    let feed: Feed<'_> = &|see| match data {
+        Some(dataset) => {
+            let total = dataset.len().min(LAYER_SAMPLES);
+            dataset.for_each_batch(total, 1, |_, values, _| see(&values).map(|()| true))
+        }
+        None => (0..LAYER_SAMPLES).try_for_each(|index| see(&synthetic(index * size, size))),
+    };
+    let found = inside(onnxruntime, source, artifact, runtime, sample, feed)?;
+    let makers = source.graph.nodes.iter().flat_map(|node| node.outputs.iter().map(|name| (name, &node.op_type)));
+    let layer = |(name, operator): (&String, &String)| {
+        let tally = found.tensors.get(name)?;
+        let sqnr_db = sqnr(tally.signal, tally.noise);
+        Some(LayerAgreement { tensor: name.clone(), operator: operator.clone(), sqnr_db })
+    };
+    Ok(makers.filter_map(layer).collect())
 }
 
 /// A tensor of the source and what stands for it in the artefact.

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::make::{Made, Prepared, qdq};
 use super::read::Work;
 use super::{Broken, Outcome, Request, layers, media, vela};
+use crate::diff::Runtime;
 use crate::error::OptimizeError;
 use crate::evaluate::{Comparison, EvaluationError, Samples, compare};
 use crate::ir::Graph;
@@ -288,28 +289,37 @@ impl Work<'_> {
         artifact: &[u8],
         unavailable: &mut BTreeMap<String, String>,
     ) -> Vec<LayerAgreement> {
-        let problem = match (self.target.format, prepared.untouched) {
-            (_, true) => "the artefact is the source".to_owned(),
-            (ModelFormat::TfLite, _) => {
-                "LiteRT and TensorFlow Lite Micro show no tensors between a model's inputs and outputs".to_owned()
-            }
-            (ModelFormat::Onnx, false) => {
-                let source = crate::ir::Model { graph: prepared.source.clone(), ..self.model.clone() };
-                let data = self.calibration.as_ref().map(|c| &c.0).or(self.evaluation.as_ref().map(|e| &e.0));
-                match (crate::ir::load(artifact, None), self.sample_shape()) {
-                    (Ok(artifact), Ok(sample)) => {
-                        match layers::agreement(&self.runtime, &source, &artifact, data, &sample) {
-                            Ok(layers) => return layers,
-                            Err(error) => error.to_string(),
-                        }
-                    }
-                    (Err(error), _) => error.to_string(),
-                    (_, Err(error)) => error.to_string(),
-                }
-            }
+        let found = match prepared.untouched {
+            true => Err("the artefact is the source".to_owned()),
+            false => self.layers_of(prepared, artifact),
         };
-        unavailable.insert("layers".to_owned(), problem);
+        match found {
+            Ok(layers) if !layers.is_empty() => return layers,
+            Ok(_) => {
+                let problem = "no tensor inside the artefact has the name and the size of one of the source's";
+                unavailable.insert("layers".to_owned(), problem.to_owned());
+            }
+            Err(problem) => drop(unavailable.insert("layers".to_owned(), problem)),
+        }
         Vec::new()
+    }
+
+    fn layers_of(&self, prepared: &Prepared, artifact: &[u8]) -> Result<Vec<LayerAgreement>, String> {
+        let source = crate::ir::Model { graph: prepared.source.clone(), ..self.model.clone() };
+        let data = self.calibration.as_ref().map(|c| &c.0).or(self.evaluation.as_ref().map(|e| &e.0));
+        let sample = self.sample_shape().map_err(|error| error.to_string())?;
+        let runtime = match self.target.runtime {
+            RuntimeKind::OnnxRuntime => {
+                let artifact = crate::ir::load(artifact, None).map_err(|error| error.to_string())?;
+                return layers::agreement(&self.runtime, &source, &artifact, data, &sample)
+                    .map_err(|error| error.to_string());
+            }
+            RuntimeKind::LiteRt => Runtime::LiteRt,
+            RuntimeKind::TfliteMicro => Runtime::Micro,
+        };
+        let artifact = edgeyard_tflite::read(artifact).map_err(|error| error.to_string())?;
+        layers::inside_agreement(&self.runtime, &source, &artifact, runtime, data, &sample)
+            .map_err(|error| error.to_string())
     }
 
     /// Sends the artefact through the vendor's compiler. One that is not there is said to be missing; one that refuses the

@@ -333,12 +333,10 @@ fn diff_shows_where_the_noise_comes_from() {
         let compared = found["outputs"][0]["sqnrDb"].as_f64().unwrap();
         assert!((reported - compared).abs() < 0.1, "{target}: {reported} and {compared}");
         let layers = found["layers"].as_array().unwrap();
-        if target == "ort-x86" {
-            assert!(
-                layers.len() >= 4 && layers.iter().all(|layer| layer["sqnrDb"].as_f64().unwrap() > 15.0),
-                "{found:#}"
-            );
-        }
+        assert!(
+            layers.len() >= 4 && layers.iter().all(|layer| layer["sqnrDb"].as_f64().unwrap() > 15.0),
+            "{target}: {found:#}"
+        );
         let drawn = std::fs::read_to_string(&plot).unwrap();
         assert_eq!(drawn.matches("<rect").count(), 1 + layers.len() + found["outputs"].as_array().unwrap().len());
         let text = optimizer(&["diff", &model, &file, "--data", &evaluation]);

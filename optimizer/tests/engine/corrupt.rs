@@ -269,6 +269,23 @@ fn a_tensor_no_device_holds_is_refused_before_lists_are_made_for_it() {
 }
 
 #[test]
+fn copies_without_end_are_refused_though_inference_did_not_see_them() {
+    // What fuzzing found: a second output that Selu does not have left its shape unknown, and with it that of what follows.
+    use edgeyard_optimizer::lower::{Mode, to_tflite};
+    let lowered = |op: &str, many: Tensor| {
+        let mut builder = Builder::new(13, &[1, 3, 8]).constant("many", many).node("Selu", &["x"], "a", &[]);
+        builder.model.graph.nodes[0].outputs.push("b".into());
+        let model = builder.node(op, &["a", "many"], "y", &[]).loaded();
+        let graph = simplify(&model.graph, &Shapes::Fixed(Default::default())).unwrap();
+        to_tflite(&graph, Mode::Float32, None).unwrap_err().to_string()
+    };
+    let error = lowered("Tile", Tensor::i64(&[3], vec![2, 1 << 62, 3]));
+    assert!(error.contains("node Tile_y") && error.contains("no room"), "{error}");
+    let error = lowered("Pad", Tensor::i64(&[6], vec![0, 1 << 62, 0, 0, i64::MAX, 1]));
+    assert!(error.contains("node Pad_y") && error.contains("no room"), "{error}");
+}
+
+#[test]
 fn a_tflite_that_cannot_be_a_source_says_why() {
     use edgeyard_tflite as tfl;
     let error = import_tflite(b"hello").unwrap_err().to_string();

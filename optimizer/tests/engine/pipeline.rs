@@ -1,5 +1,6 @@
 //! Whole recipes, from the source to the report: order of passes, constraints, targets and what is refused before work starts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +14,7 @@ use edgeyard_optimizer::ir::{Model, TensorData, load_file};
 use edgeyard_optimizer::optimize::{Outcome, Request, Watcher, optimize};
 use edgeyard_targets::Target;
 
-use super::support::{Builder, Noise, mnist, mnist_model, write_npz};
+use super::support::{Builder, Noise, mnist, mnist_model, python, write_npz};
 
 const EVALUATED: usize = 500;
 
@@ -261,6 +262,75 @@ fn layers_are_compared_with_the_sources() {
     }
     for step in ["read", "calibrate", "convert", "evaluate"] {
         assert!(report.seconds.contains_key(step), "{:?}", report.seconds);
+    }
+}
+
+/// Signal to noise of the tensors inside a `.tflite`, by ONNX Runtime and the interpreter that TensorFlow Lite's own Python package
+/// has, which keeps its tensors when asked to. Arguments: model.onnx, model.tflite, data.npz. The orders of dimensions are
+/// written down, not guessed: NCHW against NHWC.
+const LAYERS: &str = r#"
+import json, sys
+import numpy, onnx, onnxruntime
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+source, lowered, data = sys.argv[1:]
+model = onnx.load(source)
+for node in model.graph.node:
+    for name in node.output:
+        if name not in [output.name for output in model.graph.output]:
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+interpreter = Interpreter(lowered, experimental_preserve_all_tensors=True,
+                          experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+interpreter.allocate_tensors()
+given = interpreter.get_input_details()[0]
+sums = {}
+for sample in numpy.load(data)["x"][:4]:
+    expected = dict(zip(names, session.run(None, {session.get_inputs()[0].name: sample[None]})))
+    value = sample[None]
+    if given["dtype"] == numpy.int8:
+        scale, zero = given["quantization"]
+        value = numpy.clip(numpy.round(value / scale) + zero, -128, 127).astype(numpy.int8)
+    interpreter.set_tensor(given["index"], value)
+    interpreter.invoke()
+    for detail in interpreter.get_tensor_details():
+        right = expected.get(detail["name"])
+        if right is None:
+            continue
+        got = interpreter.get_tensor(detail["index"])
+        if detail["dtype"] == numpy.int8:
+            scale, zero = detail["quantization"]
+            got = (got.astype(numpy.float64) - zero) * scale
+        if right.ndim == 4:
+            right = right.transpose(0, 2, 3, 1)
+        right, got = right.ravel().astype(numpy.float64), got.ravel()
+        assert right.shape == got.shape, detail
+        sum = sums.setdefault(detail["name"], [0.0, 0.0])
+        sum[0] += (right ** 2).sum()
+        sum[1] += ((right - got) ** 2).sum()
+print(json.dumps({name: 10 * numpy.log10(signal / noise) for name, (signal, noise) in sums.items()}))
+"#;
+
+#[test]
+fn layers_inside_a_tflite_are_compared_with_the_sources() {
+    let lab = Lab::new();
+    for target in ["litert", "tflm"] {
+        let outcome = run(&lab.request(target, vec![int8()]));
+        let report = report(&outcome);
+        let names: Vec<&str> = report.layers.iter().map(|layer| layer.tensor.as_str()).collect();
+        // Every activation is fused into its convolution; "flat" are pool2's values in another order than ONNX's, which nothing computes.
+        assert_eq!(names, ["relu1", "pool1", "relu2", "pool2", "relu3", "logits", "probabilities"], "{target}");
+        let file = lab.at("model.tflite");
+        std::fs::write(&file, &outcome.artifact).unwrap();
+        let expected: BTreeMap<String, f64> =
+            serde_json::from_str(&python(LAYERS, &[&mnist_model(), &file, &lab.at("calib.npz")])).unwrap();
+        assert_eq!(expected.len(), report.layers.len(), "{expected:?}");
+        for layer in &report.layers {
+            // XNNPACK rounds now and then to the neighbour of what the plain kernels give.
+            let (ours, theirs) = (layer.sqnr_db.unwrap(), expected[&layer.tensor]);
+            assert!((ours - theirs).abs() < 0.3, "{target} {}: {ours} and {theirs}", layer.tensor);
+        }
+        assert!(!report.unavailable.contains_key("layers"), "{:?}", report.unavailable);
     }
 }
 

@@ -181,6 +181,7 @@ pub(super) fn tile(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     if repeats.len() != rank || repeats.contains(&0) {
         return Err(walk.refuse(format!("its repeats {repeats:?} do not fit its input"), "repair the model"));
     }
+    walk.room(x.dims.iter().zip(&repeats).map(|(dim, count)| dim.saturating_mul(*count)))?;
     repeated(walk, &x, &repeats);
     Ok(())
 }
@@ -230,6 +231,8 @@ pub(super) fn pad(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         walk.define_as(0, x);
         return Ok(());
     }
+    let sum = |(dim, (before, after)): (&usize, &(usize, usize))| dim.saturating_add(*before).saturating_add(*after);
+    walk.room(x.dims.iter().zip(&amounts).map(sum))?;
     let needed = (0..rank).filter(|&axis| amounts[axis] != (0, 0));
     let axes = x.axes_with(needed).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
     if axes.len() > 4 {

@@ -55,6 +55,7 @@ pub(super) fn surround(draft: &mut Draft, activations: Activations, chosen: &BTr
             *output = float_twin(draft, outside);
             draft.tensors[*output].keeps_float = true;
             floats.insert(outside, *output);
+            draft.twins.push((outside, *output));
             back.push(conversion(BuiltinOp::QUANTIZE, QUANTIZE_OPTIONS, *output, outside, node));
         }
         draft.ops.push(op);
