@@ -183,7 +183,7 @@ pub struct Finding {
 pub enum Severity {
     /// Good to know.
     Note,
-    /// It falls back to the CPU.
+    /// It falls back, to the CPU or to floating point.
     Fallback,
     /// The target does not take it.
     Refused,

@@ -183,8 +183,10 @@ impl Lint {
             Shapes::Fixed(shapes)
         };
         let mut graph = simplify(&source.graph, &shapes).map_err(|error| explain(&error))?;
-        explicit_padding(&mut graph);
-        Ok(lint_source(target, &graph, &recipe.numbers))
+        if target.format == ModelFormat::TfLite {
+            explicit_padding(&mut graph);
+        }
+        Ok(lint_source(target, graph, &recipe.numbers))
     }
 }
 
@@ -312,7 +314,7 @@ fn lines(findings: &[Finding]) -> String {
     let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let _ = writeln!(
         text,
-        "\n{} refused, {} fall back to the CPU, {} notes",
+        "\n{} refused, {} fall back, {} notes",
         count(Severity::Refused),
         count(Severity::Fallback),
         count(Severity::Note)

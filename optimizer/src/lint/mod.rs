@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use edgeyard_job::report::{Finding, Severity};
 use edgeyard_job::spec::ModelFormat;
-use edgeyard_targets::{Numbers, Otherwise, Target, View, lint};
+use edgeyard_targets::{InterfaceType, Numbers, Otherwise, Target, View, lint};
 
 use crate::ir::{DataType, Dim, Graph, Value};
-use crate::lower::{LowerError, outline};
+use crate::lower::{Int8Io, LowerError, Mode, StaysFloat, outline};
+use crate::simplify::{Allowed, fuse_patterns};
 
 pub use onnx::view as onnx_view;
 pub use tflite::view as tflite_view;
@@ -24,43 +25,92 @@ pub fn refused(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Refused).collect()
 }
 
-/// Whether looking at the source can tell anything: a target that takes everything needs no rehearsal.
+/// The rule that an operator breaks which is not computed in integers.
+pub const STAYS_FLOAT: &str = "integer-kernels";
+
+/// Whether looking at the source can tell anything: an ONNX target that takes everything needs no rehearsal.
 pub fn has_say(target: &Target) -> bool {
     let graded = |rule: &edgeyard_targets::Rule| rule.severity == Severity::Refused && rule.operators.is_empty();
-    target.operators.otherwise != Otherwise::Taken
-        || target.format == ModelFormat::Onnx && target.rules.iter().any(graded)
+    target.format == ModelFormat::TfLite
+        || target.operators.otherwise != Otherwise::Taken
+        || target.rules.iter().any(graded)
 }
 
 /// What a target would say of a simplified source, in the numbers that it will be stored in. For `.tflite` targets the graph
 /// is lowered in floats, without its calibration, and looked at as if its numbers were those already; an operator that cannot
 /// be lowered is a finding too, and what comes after it is looked at all the same.
-pub fn lint_source(target: &Target, graph: &Graph, numbers: &Numbers) -> Vec<Finding> {
-    match target.format {
-        ModelFormat::Onnx => lint(target, &onnx::view(graph)),
-        ModelFormat::TfLite => {
-            let mut findings = Vec::new();
-            let mut graph = graph.clone();
-            let lowered = loop {
-                match outline(&graph) {
-                    Ok(lowered) => break Some(lowered),
-                    Err(error) => {
-                        let (finding, node) = unlowered(&graph, &error);
-                        findings.push(finding);
-                        let cut = node.filter(|node| cut(&mut graph, *node));
-                        if cut.is_none() {
-                            break None;
-                        }
-                    }
+pub fn lint_source(target: &Target, mut graph: Graph, numbers: &Numbers) -> Vec<Finding> {
+    if target.format == ModelFormat::Onnx {
+        return lint(target, &onnx::view(&graph));
+    }
+    fuse_patterns(&mut graph, Allowed::All);
+    let mode = mode(numbers);
+    let mut findings = Vec::new();
+    let lowered = loop {
+        match outline(&graph, mode) {
+            Ok(lowered) => break lowered,
+            Err(error) => {
+                let (finding, node) = unlowered(&graph, &error);
+                findings.push(finding);
+                let cut = node.filter(|node| cut(&mut graph, *node));
+                if cut.is_none() {
+                    return findings;
                 }
-            };
-            if let Some(lowered) = lowered {
-                let labels = lowered.nodes.iter().map(|node| graph.nodes[*node].label().to_owned()).collect::<Vec<_>>();
-                let mut view = tflite::view(&lowered.model, Some(&labels));
-                assume(&mut view, numbers);
-                findings.extend(lint(target, &view));
             }
-            findings
         }
+    };
+    let labels = lowered.nodes.iter().map(|node| graph.nodes[*node].label().to_owned()).collect::<Vec<_>>();
+    let mut view = tflite::view(&lowered.model, Some(&labels));
+    assume(&mut view, numbers);
+    findings.extend(lint(target, &view));
+    for StaysFloat { node, why } in lowered.floats {
+        let node = &graph.nodes[node];
+        let finding = float_finding(target, mode, node.label(), &node.op_type, &why);
+        // A list of operators may have said so already.
+        let known = findings.iter().any(|known| {
+            known.severity == Severity::Refused
+                && finding.severity == Severity::Refused
+                && known.subject.starts_with(&format!("{} (", node.label()))
+        });
+        if !known {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
+/// What [`lint_source`] says of an operator without integers.
+fn float_finding(target: &Target, mode: Mode, node: &str, op: &str, why: &str) -> Finding {
+    let inside = matches!(mode, Mode::Int8 { io: Int8Io::Float } | Mode::Int16Activations { io: Int8Io::Float });
+    let (severity, message) = match inside {
+        true => (
+            Severity::Fallback,
+            format!(
+                "{why}: it stays in float32, between DEQUANTIZE and QUANTIZE; {}, if that costs too much",
+                target.operators.remedy
+            ),
+        ),
+        false => (
+            Severity::Refused,
+            format!("{why}, and {} computes with integers throughout; {}", target.name, target.operators.remedy),
+        ),
+    };
+    Finding { severity, rule: STAYS_FLOAT.to_owned(), subject: format!("{node} ({op})"), message }
+}
+
+/// How lowering stores such numbers.
+fn mode(numbers: &Numbers) -> Mode {
+    let io = |interface: InterfaceType| match interface {
+        InterfaceType::Float32 => Int8Io::Float,
+        InterfaceType::Quantized => Int8Io::Int8,
+    };
+    match numbers {
+        Numbers::Float32 => Mode::Float32,
+        Numbers::Float16 => Mode::Float16Weights,
+        Numbers::Int8Dynamic => Mode::Int8Dynamic,
+        Numbers::Int4Weights { .. } => Mode::Int4Weights,
+        Numbers::Int8 { rules, .. } => Mode::Int8 { io: io(rules.inputs_and_outputs) },
+        Numbers::Int16Activations { rules, .. } => Mode::Int16Activations { io: io(rules.inputs_and_outputs) },
     }
 }
 

@@ -124,17 +124,33 @@ pub struct Outline {
     pub model: edgeyard_tflite::Model,
     /// The node of the graph that each operator comes from.
     pub nodes: Vec<usize>,
+    /// What an integer mode would leave in floating point, or refuse where the target has none.
+    pub floats: Vec<StaysFloat>,
 }
 
-/// Lowers a simplified graph of static shapes in floats, without making a file: a rehearsal.
+/// An operator that stays in floating point in an integer model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaysFloat {
+    /// The node of the graph.
+    pub node: usize,
+    /// Why.
+    pub why: String,
+}
+
+/// Lowers a simplified graph of static shapes in floats, without calibration and without making a file: a rehearsal of `mode`.
 ///
 /// # Errors
 /// As [`to_tflite`].
-pub fn outline(graph: &Graph) -> Result<Outline, LowerError> {
+pub fn outline(graph: &Graph, mode: Mode) -> Result<Outline, LowerError> {
     let (mut draft, _) = walk::walk(graph)?;
+    let floats = match mode {
+        Mode::Int8 { .. } => quantize::stay_float(&draft, quantize::Activations::Int8),
+        Mode::Int16Activations { .. } => quantize::stay_float(&draft, quantize::Activations::Int16),
+        Mode::Float32 | Mode::Float16Weights | Mode::Int8Dynamic | Mode::Int4Weights => Vec::new(),
+    };
     quantize::expand_clamps(&mut draft);
     let (model, nodes) = emit::model(&draft);
-    Ok(Outline { model, nodes })
+    Ok(Outline { model, nodes, floats })
 }
 
 /// Lowers a simplified graph of static shapes.

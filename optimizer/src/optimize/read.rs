@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgeyard_job::Progress;
+use edgeyard_job::report::Finding;
 use edgeyard_job::spec::{AccuracyMetric, ModelFormat};
 use edgeyard_targets::{Numbers, Recipe, Target, needs_calibration};
 
@@ -11,7 +12,7 @@ use super::{Request, Watcher};
 use crate::dataset::Dataset;
 use crate::error::OptimizeError;
 use crate::ir::{self, Dim, Graph, Model};
-use crate::lint::{has_say, lint_source, refused};
+use crate::lint::{STAYS_FLOAT, has_say, lint_source, refused};
 use crate::prune;
 use crate::quantize::check_weights;
 use crate::runtime::{OnnxRuntime, RuntimeError};
@@ -37,6 +38,8 @@ pub(super) struct Work<'a> {
     pub calibration: Option<(Dataset, usize)>,
     pub evaluation: Option<(Dataset, Vec<i64>, AccuracyMetric)>,
     pub runtime: OnnxRuntime,
+    /// Operators that lowering will leave in floating point.
+    pub rehearsed: Vec<Finding>,
 }
 
 impl<'a> Work<'a> {
@@ -99,6 +102,7 @@ impl<'a> Work<'a> {
             calibration,
             evaluation,
             runtime,
+            rehearsed: Vec::new(),
         };
         clock.start("simplify");
         work.simplified = simplify(&work.model.graph, &work.shapes())?;
@@ -109,7 +113,7 @@ impl<'a> Work<'a> {
     }
 
     /// Refuses what the target's rules refuse, before any work.
-    fn ask_the_rules(&self) -> Result<(), OptimizeError> {
+    fn ask_the_rules(&mut self) -> Result<(), OptimizeError> {
         if !has_say(self.target) {
             return Ok(());
         }
@@ -117,8 +121,10 @@ impl<'a> Work<'a> {
         if self.target.format == ModelFormat::TfLite {
             explicit_padding(&mut graph);
         }
-        let findings = lint_source(self.target, &graph, &self.recipe.numbers);
+        let findings = lint_source(self.target, graph, &self.recipe.numbers);
         if refused(&findings).is_empty() {
+            // What rules say is said again of the artefact; what lowering will do is known here.
+            self.rehearsed = findings.into_iter().filter(|finding| finding.rule == STAYS_FLOAT).collect();
             return Ok(());
         }
         Err(OptimizeError::Rules { target: self.target.name.clone(), findings })

@@ -241,7 +241,7 @@ impl Work<'_> {
         let findings = lint_artifact(self.target, artifact)
             .map_err(|problem| EvaluationError::Artifact(RuntimeError::Refused { runtime: "the linter", problem }))?;
         match refused(&findings).is_empty() {
-            true => Ok(findings),
+            true => Ok([self.rehearsed.clone(), findings].concat()),
             false => Err(OptimizeError::Rules { target: self.target.name.clone(), findings }),
         }
     }

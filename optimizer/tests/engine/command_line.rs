@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use edgeyard_optimizer::ir::Tensor;
 use serde_json::Value;
 
 use super::support::{Builder, Noise, mnist, mnist_model, write_npz};
@@ -355,6 +356,33 @@ fn lint_says_what_a_target_refuses_before_any_work() {
     let output = optimizer(&["lint", &strange.display().to_string(), "--target", "tflm", "--pass", "int8"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stdout).contains("refused"), "{}", String::from_utf8_lossy(&output.stdout));
+    // LiteRT takes floats inside the model: the same operator is told to stay one, and a Conv beside it is not.
+    let mixed = folder.path().join("mixed.onnx");
+    let built = Builder::new(13, &[1, 1, 28, 28])
+        .constant("w", Tensor::f32(&[2, 1, 3, 3], vec![0.1; 18]))
+        .node("Conv", &["x", "w"], "a", &[])
+        .node("Exp", &["a"], "b", &[])
+        .node("Relu", &["b"], "y", &[]);
+    std::fs::write(&mixed, built.bytes()).unwrap();
+    let lint = |target: &str, pass: &str| {
+        let arguments = ["lint", &mixed.display().to_string(), "--target", target, "--pass", pass, "--output", "json"];
+        let output = optimizer(&arguments);
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (code, found) = lint("litert", "int8");
+    assert_eq!(code, Some(0), "{found:#}");
+    let floats: Vec<&Value> = found.as_array().unwrap().iter().filter(|one| one["rule"] == "integer-kernels").collect();
+    assert_eq!(floats.len(), 1, "{found:#}");
+    assert_eq!(
+        (floats[0]["subject"].as_str(), floats[0]["severity"].as_str()),
+        (Some("Exp_b (Exp)"), Some("Fallback"))
+    );
+    let message = floats[0]["message"].as_str().unwrap();
+    assert!(message.contains("EXP has no int8 kernel") && message.contains("stays in float32"), "{message}");
+    assert_eq!(lint("litert", "fp16").1, Value::Array(Vec::new()));
+    let (code, found) = lint("tflm", "int8");
+    let refusals: Vec<&Value> = found.as_array().unwrap().iter().filter(|one| one["severity"] == "Refused").collect();
+    assert_eq!((code, refusals.len()), (Some(2), 1), "one operator, one line: {found:#}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use edgeyard_tflite::{BuiltinOp, Options, Quantization, TensorType};
 use super::draft::{DEQUANTIZE_OPTIONS, Draft, Op, QUANTIZE_OPTIONS, TensorId, Value};
 use super::ranges::{Range, Ranges};
 use super::walk::refusal;
-use super::{Choices, Int8Io, LowerError};
+use super::{Choices, Int8Io, LowerError, StaysFloat};
 use crate::ir::Graph;
 use crate::quantize::check_weights;
 
@@ -179,6 +179,31 @@ pub(super) fn quantize(
         float_ends(draft, activations.dtype());
     }
     Ok(())
+}
+
+/// What [`quantize`] would leave in floats, node by node.
+pub(super) fn stay_float(draft: &Draft, activations: Activations) -> Vec<StaysFloat> {
+    let mut draft = draft.clone();
+    let chosen = BTreeSet::new();
+    match activations {
+        Activations::Int8 => clamp::saturate_clamps(&mut draft, &chosen),
+        Activations::Int16 => clamp::expand_clamps(&mut draft),
+    }
+    drop_dead(&mut draft);
+    let mut found: Vec<StaysFloat> = Vec::new();
+    for op in draft.ops.iter().filter(|op| islands::needs_float(&draft, op, activations, &chosen)) {
+        let missing = !rules::has_kernel(op.op, activations);
+        let why = match missing {
+            true => format!("its TFLite operator {} has no {} kernel", op.op, activations.dtype()),
+            false => "integers are too coarse for it".to_owned(),
+        };
+        match found.iter_mut().find(|known| known.node == op.node) {
+            Some(known) if missing => known.why = why,
+            Some(_) => {}
+            None => found.push(StaysFloat { node: op.node, why }),
+        }
+    }
+    found
 }
 
 /// 16-bit sums take scales that are powers of two unless they are told otherwise.
