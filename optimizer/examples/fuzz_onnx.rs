@@ -1,5 +1,5 @@
-//! Fuzzes the reader of ONNX and what follows it: damaged files and made-up graphs are loaded, simplified, written and
-//! lowered.
+//! Fuzzes the reader of ONNX and what follows it: damaged files and made-up graphs are loaded, simplified, written, held
+//! against a target's rules and lowered.
 
 #[path = "fuzzing/mod.rs"]
 mod fuzzing;
@@ -7,9 +7,12 @@ mod fuzzing;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use edgeyard_job::spec::{Pass, Scheme};
 use edgeyard_optimizer::ir::{Attribute, DataType, Graph, Model, Node, Tensor, TensorData, Value, load};
+use edgeyard_optimizer::lint::lint_source;
 use edgeyard_optimizer::lower::{Mode, to_tflite};
 use edgeyard_optimizer::simplify::{Shapes, explicit_padding, simplify, to_opset_13};
+use edgeyard_targets::Target;
 use fuzzing::Dice;
 
 #[global_allocator]
@@ -314,6 +317,9 @@ fn read(input: &[u8]) -> Result<bool, String> {
     load(&model.to_bytes(), None).map_err(|error| format!("what was simplified does not load: {error}"))?;
     let _ = to_opset_13(&mut model);
     explicit_padding(&mut graph);
+    let target = Target::find("tflm").map_err(|error| error.to_string())?;
+    let recipe = target.recipe(&[Pass::quantize(Scheme::Int8)]).map_err(|error| error.to_string())?;
+    let _ = lint_source(target, graph.clone(), &recipe.numbers);
     let Ok(lowered) = to_tflite(&graph, Mode::Float32, None) else { return Ok(false) };
     edgeyard_tflite::read(&lowered.bytes).map_err(|error| format!("what was lowered does not read: {error}"))?;
     Ok(true)

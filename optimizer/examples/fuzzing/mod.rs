@@ -1,6 +1,6 @@
 //! What the fuzzers share: the loop, the watch over hangs and memory, and damage to bytes. A fuzzer is started as
 //! `SECONDS SEED FILES…`; its last line of output is the count of executions, or the path of the input that broke the
-//! reader, with exit code 1. Each input is written to `current.bin` before it is tried, so that one that ends the process
+//! reader, with exit code 1. With 0 seconds the files themselves are tried, once each: what was found before. Each input is written to `current.bin` before it is tried, so that one that ends the process
 //! is not lost.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -130,6 +130,9 @@ pub fn run(make: impl Fn(&[Vec<u8>], &mut Dice) -> Vec<u8>, read: impl Fn(&[u8])
     }));
     let began = Instant::now();
     watch(began);
+    if seconds == 0 {
+        return again(&files, began, read);
+    }
     let (mut executions, mut taken, mut told) = (0_u64, 0_u64, Instant::now());
     while began.elapsed() < Duration::from_secs(seconds) {
         let mut dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(executions));
@@ -155,6 +158,25 @@ pub fn run(make: impl Fn(&[Vec<u8>], &mut Dice) -> Vec<u8>, read: impl Fn(&[u8])
         }
     }
     println!("{executions} executions, {taken} taken by the reader");
+    ExitCode::SUCCESS
+}
+
+/// Tries the files as they are.
+fn again(files: &[Vec<u8>], began: Instant, read: impl Fn(&[u8]) -> Result<bool, String>) -> ExitCode {
+    let mut taken = 0;
+    for (at, file) in files.iter().enumerate() {
+        STARTED.store(began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        if let Err(error) = std::fs::write("current.bin", file) {
+            eprintln!("current.bin cannot be written: {error}");
+            return ExitCode::from(2);
+        }
+        match catch_unwind(AssertUnwindSafe(|| read(file))) {
+            Ok(Ok(read)) => taken += u64::from(read),
+            Ok(Err(problem)) => return found(&format!("file {at}: {problem}")),
+            Err(_) => return found(&format!("file {at}: panicked")),
+        }
+    }
+    println!("{} executions, {taken} taken by the reader", files.len());
     ExitCode::SUCCESS
 }
 

@@ -59,12 +59,14 @@ pub fn lint_source(target: &Target, mut graph: Graph, numbers: &Numbers) -> Vec<
             }
         }
     };
-    let labels = lowered.nodes.iter().map(|node| graph.nodes[*node].label().to_owned()).collect::<Vec<_>>();
+    // A model without nodes is lowered too, to a copy.
+    let label = |node: &usize| graph.nodes.get(*node).map_or("the model", |node| node.label()).to_owned();
+    let labels = lowered.nodes.iter().map(label).collect::<Vec<_>>();
     let mut view = tflite::view(&lowered.model, Some(&labels));
     assume(&mut view, numbers);
     findings.extend(lint(target, &view));
     for StaysFloat { node, why } in lowered.floats {
-        let node = &graph.nodes[node];
+        let Some(node) = graph.nodes.get(node) else { continue };
         let finding = float_finding(target, mode, node.label(), &node.op_type, &why);
         // A list of operators may have said so already.
         let known = findings.iter().any(|known| {

@@ -172,6 +172,33 @@ fn bad_input_ends_in_2_with_what_to_do_and_writes_nothing() {
     write_npz(Path::new(&at("many.npz")), &[2, 1, 28, 28], &vec![0.0; 2 * 784], Some(&[1, 10]));
     let strange = Builder::new(13, &[1, 1, 28, 28]).node("Det", &["x"], "y", &[]);
     std::fs::write(at("det.onnx"), strange.bytes()).unwrap();
+    write_npz(Path::new(&at("one.npz")), &[1, 1, 28, 28], &[0.5; 784], None);
+    let base = || Builder::new(13, &[1, 1, 28, 28]);
+    let relu = |builder: Builder| builder.node("Relu", &["x"], "y", &[]);
+    let hostile: [(&str, Vec<u8>); 7] = [
+        (
+            "nan.onnx",
+            base().constant("w", Tensor::f32(&[1], vec![f32::NAN])).node("Add", &["x", "w"], "y", &[]).bytes(),
+        ),
+        ("cycle.onnx", base().node("Add", &["x", "y"], "a", &[]).node("Relu", &["a"], "y", &[]).bytes()),
+        ("twice.onnx", relu(relu(base())).bytes()),
+        ("old.onnx", relu(Builder::new(10, &[1, 1, 28, 28])).bytes()),
+        (
+            "huge.onnx",
+            Builder::new(13, &[1, 1, 1, 28])
+                .constant("s", Tensor::i64(&[4], vec![1, 1 << 30, 1 << 30, 28]))
+                .node("Expand", &["x", "s"], "y", &[])
+                .bytes(),
+        ),
+        (
+            "endless.onnx",
+            relu(base()).constant("w", Tensor { dims: vec![1 << 40, 1 << 40], ..Tensor::f32(&[], vec![1.0]) }).bytes(),
+        ),
+        ("outside.onnx", super::corrupt::external("weights.bin", 0, 16)),
+    ];
+    for (name, bytes) in &hostile {
+        std::fs::write(at(name), bytes).unwrap();
+    }
     let run = |model: &str, target: &str, more: &[&str]| {
         let out = at("out");
         let mut arguments = vec!["run", "--model", model, "--target", target, "--out", &out];
@@ -186,6 +213,8 @@ fn bad_input_ends_in_2_with_what_to_do_and_writes_nothing() {
     };
     let wide = with("wide.npz");
     let wide: Vec<&str> = wide.iter().map(String::as_str).collect();
+    let one = with("one.npz");
+    let one: Vec<&str> = one.iter().map(String::as_str).collect();
     let many = at("many.npz");
     let cases: Vec<(String, &str, Vec<&str>, &str)> = vec![
         (at("none.onnx"), "ort-x86", vec![], "cannot read the model"),
@@ -203,6 +232,19 @@ fn bad_input_ends_in_2_with_what_to_do_and_writes_nothing() {
             vec!["--evaluation", &many],
             "sample 1 has the label 10, the model tells 10 classes apart",
         ),
+        (at("nan.onnx"), "ort-x86", vec![], "tensor w: element 0 of 1 is not a number (NaN)"),
+        (at("cycle.onnx"), "litert", vec![], "cycle"),
+        (at("twice.onnx"), "ort-x86", vec![], "tensor y is made twice"),
+        (at("old.onnx"), "litert", vec![], "opset 10; opsets 11 to 21 are"),
+        (at("huge.onnx"), "litert", vec![], "which no memory holds"),
+        (at("huge.onnx"), "ort-x86", vec![], "which no memory holds"),
+        (at("endless.onnx"), "ort-x86", vec![], "too many elements"),
+        (at("outside.onnx"), "ort-x86", vec![], "external data file weights.bin"),
+        (model.clone(), "litert", one.clone(), "1 sample says nothing about the range of activations"),
+        (model.clone(), "ort-x86", one, "1 sample says nothing about the range of activations"),
+        (model.clone(), "ort-x86", vec!["--max-accuracy-drop", "0.01"], "maxAccuracyDrop needs evaluation data"),
+        (model.clone(), "ort-x86", vec!["--max-size", "0"], "write a number of bytes above 0"),
+        (model.clone(), "ort-x86", vec!["--pass", "factorize:macs=0.00001"], "rank 1 everywhere leaves"),
         (at("det.onnx"), "litert", vec![], "Det"),
         (
             at("det.onnx"),

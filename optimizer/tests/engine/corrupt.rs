@@ -120,7 +120,7 @@ fn kernels_that_do_not_fit_are_named_with_their_node() {
 }
 
 /// A tensor whose data lies beside the model.
-fn external(location: &str, offset: u64, length: u64) -> Vec<u8> {
+pub fn external(location: &str, offset: u64, length: u64) -> Vec<u8> {
     let entry = |key: &str, value: &str| {
         let mut entry = Writer::default();
         entry.bytes(1, key.as_bytes()).bytes(2, value.as_bytes());
@@ -283,6 +283,24 @@ fn copies_without_end_are_refused_though_inference_did_not_see_them() {
     assert!(error.contains("node Tile_y") && error.contains("no room"), "{error}");
     let error = lowered("Pad", Tensor::i64(&[6], vec![0, 1 << 62, 0, 0, i64::MAX, 1]));
     assert!(error.contains("node Pad_y") && error.contains("no room"), "{error}");
+}
+
+#[test]
+fn a_model_without_operators_is_held_against_rules() {
+    // What fuzzing found: what is lowered to one copy comes from no node.
+    use edgeyard_job::spec::{Pass, Scheme};
+    let mut builder = Builder::new(13, &[1, 4]).node("Identity", &["x"], "y", &[]);
+    builder.model.graph.nodes.clear();
+    builder.model.graph.outputs[0].name = "x".into();
+    for target in ["tflm", "litert"] {
+        let target = edgeyard_targets::Target::find(target).unwrap();
+        let recipe = target.recipe(&[Pass::quantize(Scheme::Int8)]).unwrap();
+        let findings = edgeyard_optimizer::lint::lint_source(target, builder.model.graph.clone(), &recipe.numbers);
+        assert!(
+            findings.iter().all(|finding| finding.severity != edgeyard_job::report::Severity::Refused),
+            "{findings:?}"
+        );
+    }
 }
 
 #[test]

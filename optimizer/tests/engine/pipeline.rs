@@ -10,11 +10,12 @@ use edgeyard_job::Progress;
 use edgeyard_job::report::{Optimized, ReportResult, VerificationLevel};
 use edgeyard_job::spec::{AccuracyMetric, Factorization, Pass, Pattern, Scheme, Score};
 use edgeyard_optimizer::error::OptimizeError;
-use edgeyard_optimizer::ir::{Model, TensorData, load_file};
+use edgeyard_optimizer::ir::{Model, Tensor, TensorData, load_file};
 use edgeyard_optimizer::optimize::{Outcome, Request, Watcher, optimize};
+use edgeyard_optimizer::runtime::Micro;
 use edgeyard_targets::Target;
 
-use super::support::{Builder, Noise, mnist, mnist_model, python, write_npz};
+use super::support::{Builder, Noise, int, mnist, mnist_model, python, write_npz};
 
 const EVALUATED: usize = 500;
 
@@ -331,6 +332,83 @@ fn layers_inside_a_tflite_are_compared_with_the_sources() {
             assert!((ours - theirs).abs() < 0.3, "{target} {}: {ours} and {theirs}", layer.tensor);
         }
         assert!(!report.unavailable.contains_key("layers"), "{:?}", report.unavailable);
+    }
+}
+
+/// Runs a .tflite of 8-bit integers in TensorFlow Lite Micro. Arguments: model.tflite, data.npz. Prints the output's scale, zero point
+/// and integers, sample by sample.
+const MICRO: &str = r#"
+import json, sys
+import numpy
+from tflite_micro.python.tflite_micro import runtime
+interpreter = runtime.Interpreter.from_file(sys.argv[1], arena_size=4 << 20)
+def parameters(detail):
+    found = detail["quantization_parameters"]
+    return numpy.float32(found["scales"][0]), int(found["zero_points"][0])
+scale, zero = parameters(interpreter.get_input_details(0))
+rows = []
+for sample in numpy.load(sys.argv[2])["x"]:
+    value = sample[None] / scale
+    rounded = numpy.sign(value) * numpy.floor(numpy.abs(value) + numpy.float32(0.5))
+    interpreter.set_input(numpy.clip(rounded + zero, -128, 127).astype(numpy.int8), 0)
+    interpreter.invoke()
+    rows.append(numpy.array(interpreter.get_output(0)).ravel().tolist())
+scale, zero = parameters(interpreter.get_output_details(0))
+print(json.dumps([float(scale), zero, rows]))
+"#;
+
+#[test]
+fn what_runs_for_microcontrollers_is_what_tensorflow_lite_micro_computes() {
+    // An artefact for tflm is verified in the engine of our firmware; TensorFlow Lite Micro's own package gives the same integers.
+    let lab = Lab::new();
+    let outcome = run(&lab.request("tflm", vec![int8()]));
+    assert_eq!(report(&outcome).verification.level, VerificationLevel::Executed);
+    let file = lab.at("model.tflite");
+    std::fs::write(&file, &outcome.artifact).unwrap();
+    // The package writes lines of its own before.
+    let said = python(MICRO, &[&file, &lab.at("calib.npz")]);
+    let (scale, zero, expected): (f32, i32, Vec<Vec<i32>>) =
+        serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let (x, _) = mnist("train", 64);
+    let rows = Micro::runner(&outcome.artifact, &[1, 28, 28]).unwrap().run(&x, 64).unwrap();
+    assert_eq!(rows.len(), expected.len());
+    for (at, (row, integers)) in rows.iter().zip(&expected).enumerate() {
+        let reals: Vec<f32> = integers.iter().map(|value| (value - zero) as f32 * scale).collect();
+        assert_eq!(row.values, reals, "sample {at}");
+    }
+}
+
+#[test]
+fn activations_that_are_always_zero_have_a_scale_in_every_runtime() {
+    let mut noise = Noise::new(32);
+    let builder = Builder::new(13, &[1, 32])
+        .constant("w", noise.tensor(&[16, 32]))
+        .constant("low", Tensor::f32(&[16], vec![-1e3; 16]))
+        .constant("v", noise.tensor(&[8, 16]))
+        .constant("c", noise.tensor(&[8]))
+        .node("Gemm", &["x", "w", "low"], "g", &[("transB", int(1))])
+        .node("Relu", &["g"], "r", &[])
+        .node("Gemm", &["r", "v", "c"], "y", &[("transB", int(1))]);
+    let lab = Lab::new();
+    let model = lab.save("silent.onnx", &builder.model);
+    write_npz(&lab.at("noise.npz"), &[4, 32], &noise.values(4 * 32), None);
+    write_npz(&lab.at("zeros.npz"), &[4, 32], &[0.0; 4 * 32], None);
+    for target in ["ort-x86", "litert", "tflm"] {
+        for data in ["noise.npz", "zeros.npz"] {
+            let request = Request {
+                model: model.clone(),
+                calibration: Some((lab.at(data), 4)),
+                evaluation: None,
+                ..lab.request(target, vec![int8()])
+            };
+            let outcome = run(&request);
+            let agreement = report(&outcome).agreement.clone().unwrap();
+            // What comes out is the last layer's bias, to half a step of 255.
+            assert!(agreement.max_abs_difference < 0.02, "{target} {data}: {agreement:?}");
+            for layer in &report(&outcome).layers {
+                assert!(layer.sqnr_db.is_none_or(f64::is_finite), "{target} {data}: {layer:?}");
+            }
+        }
     }
 }
 
