@@ -131,7 +131,7 @@ pub struct Outline {
 /// # Errors
 /// As [`to_tflite`].
 pub fn outline(graph: &Graph) -> Result<Outline, LowerError> {
-    let (mut draft, _) = walk::walk(graph)?;
+    let (mut draft, _) = walk::walk(graph, false)?;
     quantize::expand_clamps(&mut draft);
     let (model, nodes) = emit::model(&draft);
     Ok(Outline { model, nodes })
@@ -158,7 +158,9 @@ pub fn to_tflite_with(
     let mut fused = graph.clone();
     fuse_patterns(&mut fused, Allowed::All);
     let graph = &fused;
-    let (mut draft, mut notes) = walk::walk(graph)?;
+    // Weights of an operator for sequences would stay floats where others' become integers.
+    let sequences = matches!(mode, Mode::Float32 | Mode::Float16Weights);
+    let (mut draft, mut notes) = walk::walk(graph, sequences)?;
     match mode {
         Mode::Float32 => quantize::expand_clamps(&mut draft),
         Mode::Float16Weights => {
