@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::ir::DataType;
+
 /// No header of a NumPy array is longer.
 const MAX_HEADER: usize = 1 << 16;
 /// No sample of a model for edge devices is larger.
 const MAX_SAMPLE: usize = 1 << 28;
 const MAX_SAMPLES: usize = 1 << 32;
+/// Samples are carried as 32-bit floats, which hold every smaller integer: class numbers, bytes, words of a vocabulary.
+const EXACT: f32 = (1 << 24) as f32;
 
 /// Why a dataset cannot be used.
 #[derive(Debug, Error)]
@@ -87,10 +91,6 @@ impl Dataset {
         let hint = "Save samples as `numpy.savez(file, x=…)`.";
         let x = with_array(path, &name, "x", hint, |_, header| Ok(header))?;
         let wrong = |problem: String| DatasetError::Array { file: name.clone(), array: "x", problem };
-        if !matches!(x.element, Element::F16 | Element::F32 | Element::F64) {
-            let text = "its elements are integers; the model takes float32: scale as in training and save as float32";
-            return Err(wrong(text.to_owned()));
-        }
         let size = x.shape[1..].iter().try_fold(1usize, |size, dim| size.checked_mul(*dim));
         if x.shape[0] == 0 || size.is_none_or(|size| size == 0 || size > MAX_SAMPLE) {
             return Err(wrong(format!("its shape is {:?}; the first axis counts samples, at least one", x.shape)));
@@ -116,6 +116,22 @@ impl Dataset {
     /// The shape of one sample.
     pub fn sample_shape(&self) -> &[usize] {
         &self.x.shape[1..]
+    }
+
+    /// Checks that samples are of the kind that an input of this type takes: integers where it takes integers.
+    ///
+    /// # Errors
+    /// [`DatasetError::Array`] that names both types.
+    pub fn check_type(&self, input: DataType) -> Result<(), DatasetError> {
+        let integers = matches!(input, DataType::I32 | DataType::I64 | DataType::U8);
+        let wrong = |problem: String| Err(DatasetError::Array { file: self.name.clone(), array: "x", problem });
+        match (self.x.element.is_float(), integers) {
+            (false, false) => wrong(format!(
+                "its elements are integers; the model takes {input}: scale as in training and save as float32"
+            )),
+            (true, true) => wrong(format!("its elements are floating point; the model takes {input}: save integers")),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that samples fit an input of this shape, where -1 is free.
@@ -153,7 +169,7 @@ impl Dataset {
                     self.len()
                 )));
             }
-            if matches!(header.element, Element::F16 | Element::F32 | Element::F64) {
+            if header.element.is_float() {
                 return Err(wrong("its elements are floating point; class numbers are integers".to_owned()));
             }
             let mut labels = Vec::with_capacity(self.len().min(1 << 20));
@@ -193,6 +209,12 @@ impl Dataset {
                     return Err(wrong(cut(&std::io::ErrorKind::UnexpectedEof.into())));
                 }
                 let values = header.element.floats(&bytes);
+                if !header.element.is_float()
+                    && let Some(at) = values.iter().position(|value| value.abs() >= EXACT)
+                {
+                    let text = format!("sample {} holds an integer of 2^24 or more, which is not fed", first + at / size);
+                    return Err(wrong(text));
+                }
                 if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                     return Err(wrong(format!("sample {} holds a value that is not finite", first + at / size)));
                 }
@@ -289,6 +311,10 @@ impl Element {
         })
     }
 
+    fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::F32 | Self::F64)
+    }
+
     fn size(self) -> usize {
         match self {
             Self::U8 | Self::I8 => 1,
@@ -367,6 +393,23 @@ mod tests {
     }
 
     #[test]
+    fn integers_are_for_models_that_take_integers() {
+        let open = |descr: &str, values: &[u8]| {
+            let file = archive(&[("x", npy(descr, "False", "(2, 1)", values))]);
+            (Dataset::open(file.path()).unwrap(), file)
+        };
+        let (words, _file) = open("<i4", &[7, 0, 0, 0, 0, 0, 0, 1]);
+        assert!(words.check_type(DataType::I64).is_ok());
+        let error = words.check_type(DataType::F32).unwrap_err().to_string();
+        assert!(error.contains("its elements are integers; the model takes float32"), "{error}");
+        let error = words.for_each_batch(2, 2, |_, _, _| Ok::<_, DatasetError>(true)).unwrap_err().to_string();
+        assert!(error.contains("sample 1 holds an integer of 2^24 or more"), "{error}");
+        let (sounds, _file) = open("<f4", &floats(&[0.0, 1.0]));
+        let error = sounds.check_type(DataType::U8).unwrap_err().to_string();
+        assert!(error.contains("floating point; the model takes uint8"), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         let open = |arrays: &[(&str, Vec<u8>)]| {
             let file = archive(arrays);
@@ -382,7 +425,6 @@ mod tests {
         };
         says(&[("x", x.clone())], "Accuracy needs labels");
         says(&[("images", x.clone())], "it has images");
-        says(&[("x", npy("|u1", "False", "(1, 2)", &[0, 1]))], "scale as in training");
         says(&[("x", npy("<f4", "True", "(1, 2)", &floats(&[0.0, 1.0])))], "Fortran");
         says(&[("x", x.clone()), ("y", npy("<i8", "False", "(2,)", &[0; 16]))], "one class number for each of the 1");
         says(

@@ -130,6 +130,9 @@ pub struct Optimize {
     /// Shapes of inputs whose dimensions are free in the model, batch included, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub input_shapes: BTreeMap<String, Vec<u64>>,
+    /// Inputs that are constants in the artefact, by name: every element takes the value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_values: BTreeMap<String, f64>,
 }
 
 /// A model in the store.
@@ -698,6 +701,7 @@ mod tests {
                 max_accuracy_drop: Some(0.01),
                 max_size_bytes: Some(65_536),
                 input_shapes: [("x".to_owned(), vec![1, 1, 28, 28])].into(),
+                input_values: [("sr".to_owned(), 16_000.0)].into(),
             }),
         }
     }

@@ -85,6 +85,7 @@ pub fn optimize_spec(
         max_accuracy_drop: plan.max_accuracy_drop,
         max_size_bytes: plan.max_size_bytes,
         input_shapes: plan.input_shapes.clone(),
+        input_values: plan.input_values.clone(),
     });
     Ok(job(identity, store, work))
 }

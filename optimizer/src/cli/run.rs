@@ -53,6 +53,9 @@ pub struct Run {
     /// The shape of an input whose dimensions are free, batch included.
     #[arg(long, value_name = "NAME=1,3,224,224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
+    /// The value of an input that is to be a constant, such as a sampling rate; every element takes it.
+    #[arg(long, value_name = "NAME=16000", value_parser = input_value)]
+    input_value: Vec<(String, f64)>,
     /// The folder to write the artefact and report.json to.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -109,6 +112,7 @@ impl Run {
             max_accuracy_drop,
             max_size,
             input_shape,
+            input_value,
             out,
             format,
         } = self;
@@ -137,6 +141,7 @@ impl Run {
             calibration: calibration.map(|path| (path, usize::try_from(samples).unwrap_or(usize::MAX))),
             evaluation: evaluation.map(|path| (path, metric)),
             input_shapes: input_shape.into_iter().collect::<BTreeMap<_, _>>(),
+            input_values: input_value.into_iter().collect(),
             max_accuracy_drop,
             max_size_bytes: max_size,
         };
@@ -203,4 +208,12 @@ pub fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
         Ok(sizes) if !name.is_empty() && !sizes.contains(&0) => Ok((name.to_owned(), sizes)),
         _ => Err("write NAME=SIZE,SIZE,… with sizes above 0".to_owned()),
     }
+}
+
+/// Reads `NAME=NUMBER`.
+pub fn input_value(text: &str) -> Result<(String, f64), String> {
+    let wrong = || "write NAME=NUMBER, such as sr=16000".to_owned();
+    let (name, value) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let value: f64 = value.trim().parse().map_err(|_| wrong())?;
+    if name.is_empty() || !value.is_finite() { Err(wrong()) } else { Ok((name.to_owned(), value)) }
 }

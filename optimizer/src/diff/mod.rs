@@ -99,6 +99,9 @@ pub fn diff(
         move |source| DiffError::Runtime { model: model.clone(), source }
     };
     let shape = sample_shape(reference, model, samples)?;
+    if let (Samples::Data(dataset), Some(input)) = (samples, model.graph.inputs.first()) {
+        dataset.check_type(input.dtype)?;
+    }
     let limit = match samples {
         Samples::Data(dataset) => limit.min(dataset.len()),
         Samples::MadeUp => limit,

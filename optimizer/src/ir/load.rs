@@ -146,6 +146,11 @@ fn opset(mut reader: Reader<'_>) -> Result<(String, i64)> {
 
 fn graph(reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Result<Graph> {
     let mut graph = graph_fields(reader, opset, context)?;
+    // What a branch gives is known by what makes it: exporters leave its type out.
+    if let Some(value) = graph.inputs.iter().chain(&graph.outputs).find(|value| value.dtype == DataType::Undefined) {
+        let text = format!("input or output {} is not a tensor of a known type", value.name);
+        return Err(LoadError::Unsupported(text));
+    }
     check_names(&mut graph)?;
     check_numbers(&graph)?;
     Ok(graph)
@@ -223,10 +228,6 @@ fn graph_fields(mut reader: Reader<'_>, opset: i64, context: &Context<'_>) -> Re
     // Before format version 4 every initializer had to be listed as an input too.
     graph.inputs = all_inputs.into_iter().filter(|value| !graph.initializers.contains_key(&value.name)).collect();
     for value in graph.inputs.iter().chain(&graph.outputs) {
-        if value.dtype == DataType::Undefined {
-            let text = format!("input or output {} is not a tensor of a known type", value.name);
-            return Err(LoadError::Unsupported(text));
-        }
         graph.values.insert(value.name.clone(), value.clone());
     }
     for (name, value) in &graph.values {

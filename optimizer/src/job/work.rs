@@ -84,6 +84,7 @@ async fn fetch(job: &Job, work: Optimize, folder: &Path) -> Result<Request, End>
         max_accuracy_drop,
         max_size_bytes,
         input_shapes,
+        input_values,
     } = work;
     let StoredModel { digest, format } = source;
     let file = match format {
@@ -119,6 +120,7 @@ async fn fetch(job: &Job, work: Optimize, folder: &Path) -> Result<Request, End>
         calibration,
         evaluation,
         input_shapes,
+        input_values,
         max_accuracy_drop,
         max_size_bytes,
     })

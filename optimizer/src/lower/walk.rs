@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use edgeyard_tflite::{Activation, BuiltinOp, Options};
+use edgeyard_tflite::{Activation, BuiltinOp, Options, TensorType, op_options};
 
 use super::LowerError;
 use super::draft::{Draft, TensorId, Value};
@@ -21,18 +21,20 @@ pub(super) struct Walk<'g> {
     pub notes: Vec<String>,
     /// Index of the node being lowered.
     pub at: usize,
+    /// Operators that compute whole sequences in floats are there.
+    pub sequences: bool,
     stored: BTreeMap<&'g str, Stored>,
     /// How many nodes and graph outputs read each ONNX tensor.
     readers: BTreeMap<&'g str, usize>,
 }
 
-/// Lowers every node.
-pub(super) fn walk(graph: &Graph) -> Result<(Draft, Vec<String>), LowerError> {
+/// Lowers every node; `sequences` allows operators that compute whole sequences in floats.
+pub(super) fn walk(graph: &Graph, sequences: bool) -> Result<(Draft, Vec<String>), LowerError> {
     let mut readers: BTreeMap<&str, usize> = BTreeMap::new();
     for name in graph.nodes.iter().flat_map(|node| &node.inputs).chain(graph.outputs.iter().map(|value| &value.name)) {
         *readers.entry(name).or_default() += 1;
     }
-    let mut walk = Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, stored: BTreeMap::new(), readers };
+    let mut walk = Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, sequences, stored: BTreeMap::new(), readers };
     walk.inputs()?;
     for (at, node) in graph.nodes.iter().enumerate() {
         walk.at = at;
@@ -58,11 +60,27 @@ impl<'g> Walk<'g> {
             else {
                 return Err(error("its shape is not static".into(), "fix its dimensions, the batch to 1"));
             };
-            if value.dtype != DataType::F32 {
-                return Err(error(format!("its type is {}", value.dtype), "only float32 inputs are lowered"));
-            }
-            let tensor = self.draft.computed(&dims, Some(&value.name));
+            let kind = match value.dtype {
+                DataType::F32 => TensorType::Float32,
+                // Microcontrollers have no 64-bit kernels, and no index or class number needs one: what feeds the model
+                // gives 32 bits.
+                DataType::I32 | DataType::I64 => TensorType::Int32,
+                DataType::U8 => TensorType::Uint8,
+                other => {
+                    let remedy = "float32, int32, int64 and uint8 are; an input that is always the same can be made a \
+                                  constant (--input-value)";
+                    return Err(error(format!("inputs of type {other} are not lowered"), remedy));
+                }
+            };
+            let mut tensor = self.draft.computed(&dims, Some(&value.name));
+            self.draft.tensors[tensor].dtype = kind;
             self.draft.inputs.push((value.name.clone(), tensor));
+            if value.dtype == DataType::I64 {
+                // Other 64-bit integers may meet it; what takes 32 bits reads past this (`Walk::narrow`).
+                let options = op_options::Cast { in_data_type: kind, out_data_type: TensorType::Int64 };
+                tensor = self.draft.emit(0, BuiltinOp::CAST, options, &[tensor], &dims, None);
+                self.draft.tensors[tensor].dtype = TensorType::Int64;
+            }
             let layout = Layout::Axes(Layout::identity(dims.len()));
             self.stored.insert(&value.name, Stored { tensor, dims, layout });
         }
@@ -160,6 +178,20 @@ impl<'g> Walk<'g> {
     pub(super) fn any(&mut self, index: usize) -> Result<Stored, LowerError> {
         let name = self.input(index)?;
         self.value(name)
+    }
+
+    /// The 32-bit integers that a tensor of 64-bit ones was widened from; other tensors as they are.
+    pub(super) fn narrow(&self, tensor: TensorId) -> TensorId {
+        let widened = self.draft.producer(tensor).map(|at| &self.draft.ops[at]).filter(|op| op.op == BuiltinOp::CAST);
+        match widened.and_then(|op| op.inputs[0]) {
+            Some(source)
+                if self.draft.tensors[tensor].dtype == TensorType::Int64
+                    && self.draft.tensors[source].dtype == TensorType::Int32 =>
+            {
+                source
+            }
+            _ => tensor,
+        }
     }
 
     /// The operand at `index`, which has to be floating-point.

@@ -77,6 +77,7 @@ impl Work<'_> {
         let untouched = self.recipe.passes.is_empty()
             && self.recipe.numbers == Numbers::Float32
             && (self.target.format == ModelFormat::TfLite) == self.imported
+            && self.request.input_values.is_empty()
             && self.request.input_shapes.is_empty();
         Ok(Prepared { source, model, calibration, notes, untouched })
     }

@@ -42,6 +42,8 @@ pub struct Request {
     pub evaluation: Option<(PathBuf, AccuracyMetric)>,
     /// Sizes for free dimensions of inputs.
     pub input_shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that are constants from now on, every element of the given value.
+    pub input_values: BTreeMap<String, f64>,
     /// How far accuracy may fall.
     pub max_accuracy_drop: Option<f64>,
     /// How large the artefact may be.

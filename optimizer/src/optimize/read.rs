@@ -16,7 +16,7 @@ use crate::lint::{STAYS_FLOAT, has_say, lint_source, refused};
 use crate::prune;
 use crate::quantize::check_weights;
 use crate::runtime::{OnnxRuntime, RuntimeError};
-use crate::simplify::{Shapes, SimplifyError, explicit_padding, simplify};
+use crate::simplify::{Shapes, SimplifyError, bind, explicit_padding, simplify};
 
 /// Fewer samples say nothing about ranges.
 const LEAST_SAMPLES: usize = 2;
@@ -33,6 +33,10 @@ pub(super) struct Work<'a> {
     pub simplified: Graph,
     /// What runs as the source: the file, with what lay in files beside it.
     pub reference: Vec<u8>,
+    /// The source runs in LiteRT: a `.tflite` whose inputs are as they were.
+    pub runs_as_tflite: bool,
+    /// Shapes that were given for inputs that are still there.
+    input_shapes: BTreeMap<String, Vec<usize>>,
     /// The source is a `.tflite`.
     pub imported: bool,
     pub calibration: Option<(Dataset, usize)>,
@@ -54,16 +58,23 @@ impl<'a> Work<'a> {
         clock.start("read");
         let source = fs_err::read(&request.model).map_err(ir::LoadError::Io)?;
         let imported = source.get(4..8) == Some(b"TFL3");
-        let model = match imported {
+        let mut model = match imported {
             true => ir::import_tflite(&source)?,
             false => ir::load(&source, request.model.parent())?,
         };
-        let reference = match imported || has_external_data(&source) {
+        let mut input_shapes = request.input_shapes.clone();
+        bind(&mut model.graph, &request.input_values, &mut input_shapes)?;
+        let bound = !request.input_values.is_empty();
+        let reference = match imported || bound || has_external_data(&source) {
             true => model.to_bytes(),
             false => source.clone(),
         };
         let declared = |dataset: &Dataset| match model.graph.inputs.as_slice() {
-            [input] if input.has_shape => dataset.check_shape(&input.shape.iter().map(dim).collect::<Vec<_>>()),
+            [input] => {
+                dataset.check_type(input.dtype)?;
+                let shape: Vec<i64> = input.shape.iter().map(dim).collect();
+                if input.has_shape { dataset.check_shape(&shape) } else { Ok(()) }
+            }
             _ => Ok(()),
         };
         let calibration = match &request.calibration {
@@ -98,6 +109,8 @@ impl<'a> Work<'a> {
             model,
             simplified: Graph::default(),
             reference,
+            runs_as_tflite: imported && !bound,
+            input_shapes,
             imported,
             calibration,
             evaluation,
@@ -134,14 +147,14 @@ impl<'a> Work<'a> {
     pub fn shapes(&self) -> Shapes {
         match self.target.format {
             ModelFormat::TfLite => Shapes::Fixed(self.fixed_shapes()),
-            ModelFormat::Onnx if self.request.input_shapes.is_empty() => Shapes::Declared,
-            ModelFormat::Onnx => Shapes::Fixed(self.request.input_shapes.clone()),
+            ModelFormat::Onnx if self.input_shapes.is_empty() => Shapes::Declared,
+            ModelFormat::Onnx => Shapes::Fixed(self.input_shapes.clone()),
         }
     }
 
     /// Static shapes: what was asked for, else what the data has, else what the model declares.
     fn fixed_shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        let mut shapes = self.request.input_shapes.clone();
+        let mut shapes = self.input_shapes.clone();
         let data = self.calibration.as_ref().map(|(dataset, _)| dataset);
         let data = data.or(self.evaluation.as_ref().map(|(dataset, ..)| dataset));
         if let ([input], Some(dataset)) = (self.model.graph.inputs.as_slice(), data)
@@ -170,7 +183,7 @@ impl<'a> Work<'a> {
             let problem = format!("it has {} inputs, one is expected", self.model.graph.inputs.len());
             return Err(RuntimeError::Interface(problem).into());
         };
-        if let Some(shape) = self.request.input_shapes.get(&input.name) {
+        if let Some(shape) = self.input_shapes.get(&input.name) {
             return Ok(shape.get(1..).unwrap_or_default().to_vec());
         }
         let sizes = |(position, dim): (usize, &Dim)| match dim {

@@ -104,8 +104,8 @@ impl Work<'_> {
             Ok(())
         };
         // Workers share these; the watcher stays with this thread.
-        let (imported, own, reference) = (self.imported, &self.source, &self.reference);
-        let source = |use_it: &mut dyn FnMut(&mut dyn Runner)| match imported {
+        let (as_tflite, own, reference) = (self.runs_as_tflite, &self.source, &self.reference);
+        let source = |use_it: &mut dyn FnMut(&mut dyn Runner)| match as_tflite {
             true => LiteRt::load()?.with(own, &sample, use_it),
             false => in_ort(reference, use_it),
         };

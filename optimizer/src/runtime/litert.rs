@@ -17,7 +17,9 @@ const NAME: &str = "LiteRT";
 const VERSION_VARIABLE: &str = "EDGEYARD_LITERT_VERSION";
 /// `kLiteRtElementTypeFloat32`, and its integers.
 const FLOAT32: u32 = 1;
+const INT32: u32 = 2;
 const UINT8: u32 = 3;
+const INT64: u32 = 4;
 const INT16: u32 = 7;
 const INT8: u32 = 9;
 /// One input, one signature: where it is.
@@ -84,7 +86,7 @@ impl LiteRt {
         }
         let kind = model.input_tensor_type(ONLY, ONLY).map_err(refused)?;
         let shape = shape(&kind, "input")?;
-        let code = Code::of(kind.element_type, summary.inputs.first(), "input")?;
+        let code = Code::fed(kind.element_type, summary.inputs.first())?;
         if shape.first() != Some(&1) || &shape[1..] != sample {
             return Err(RuntimeError::Interface(format!("its input has the shape {shape:?}, a sample has {sample:?}")));
         }
@@ -109,9 +111,22 @@ enum Code {
     Float,
     Bytes { signed: bool, scale: f32, zero_point: i64 },
     Words { scale: f32, zero_point: i64 },
+    /// Integers that stand for themselves, of so many bytes; only fed.
+    Whole(usize),
 }
 
 impl Code {
+    /// Of an input, which may also be of plain integers.
+    fn fed(element_type: u32, tensor: Option<&TensorSummary>) -> Result<Self, RuntimeError> {
+        let plain = tensor.is_some_and(|tensor| tensor.quantization.is_none_or(|(scale, _)| scale <= 0.0));
+        match element_type {
+            INT32 if plain => Ok(Self::Whole(4)),
+            INT64 if plain => Ok(Self::Whole(8)),
+            UINT8 if plain => Ok(Self::Whole(1)),
+            other => Self::of(other, tensor, "input"),
+        }
+    }
+
     fn of(element_type: u32, tensor: Option<&TensorSummary>, what: &str) -> Result<Self, RuntimeError> {
         if element_type == FLOAT32 {
             return Ok(Self::Float);
@@ -130,6 +145,7 @@ impl Code {
             Self::Float => 4,
             Self::Bytes { .. } => 1,
             Self::Words { .. } => 2,
+            Self::Whole(size) => size,
         }
     }
 
@@ -147,6 +163,9 @@ impl Code {
                 let word = |v: &f32| (stored(v, scale, zero_point).clamp(-32_768.0, 32_767.0) as i16).to_le_bytes();
                 values.iter().flat_map(word).collect()
             }
+            Self::Whole(1) => values.iter().map(|value| value.round() as u8).collect(),
+            Self::Whole(8) => values.iter().flat_map(|value| (value.round() as i64).to_le_bytes()).collect(),
+            Self::Whole(_) => values.iter().flat_map(|value| (value.round() as i32).to_le_bytes()).collect(),
         }
     }
 
@@ -161,6 +180,15 @@ impl Code {
             Self::Words { scale, zero_point } => {
                 let words = bytes.as_chunks().0.iter();
                 words.map(|chunk| real(i64::from(i16::from_le_bytes(*chunk)), scale, zero_point)).collect()
+            }
+            Self::Whole(size) => {
+                let number = |chunk: &[u8]| {
+                    let mut wide = [0; 8];
+                    wide[..chunk.len()].copy_from_slice(chunk);
+                    let value = i64::from_le_bytes(wide);
+                    (if size == 4 { i64::from(value as i32) } else { value }) as f32
+                };
+                bytes.chunks_exact(size).map(number).collect()
             }
         }
     }

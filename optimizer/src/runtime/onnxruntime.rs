@@ -101,10 +101,32 @@ fn version(path: &Path) -> Result<String, String> {
     }
 }
 
+/// What the input is fed with.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Float,
+    Int32,
+    Int64,
+    Uint8,
+}
+
+impl Kind {
+    fn of(element: TensorElementType) -> Option<Self> {
+        Some(match element {
+            TensorElementType::Float32 => Self::Float,
+            TensorElementType::Int32 => Self::Int32,
+            TensorElementType::Int64 => Self::Int64,
+            TensorElementType::Uint8 => Self::Uint8,
+            _ => return None,
+        })
+    }
+}
+
 /// A loaded model.
 #[derive(Debug)]
 pub struct Session {
     inner: ort::session::Session,
+    kind: Kind,
     /// Shape of the input; -1 where it is free.
     shape: Vec<i64>,
     float_outputs: Vec<String>,
@@ -127,13 +149,12 @@ impl Session {
                 inner.inputs().len()
             )));
         };
-        let ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } = input.dtype() else {
-            return Err(RuntimeError::Interface(format!(
-                "its input {} is {}, not float32",
-                input.name(),
-                input.dtype()
-            )));
+        let wrong = || {
+            let why = format!("its input {} is {}; float32, int32, int64 and uint8 are fed", input.name(), input.dtype());
+            RuntimeError::Interface(why)
         };
+        let ValueType::Tensor { ty, shape, .. } = input.dtype() else { return Err(wrong()) };
+        let kind = Kind::of(*ty).ok_or_else(wrong)?;
         let shape = shape.to_vec();
         let float_outputs = inner
             .outputs()
@@ -141,7 +162,7 @@ impl Session {
             .filter(|output| matches!(output.dtype(), ValueType::Tensor { ty: TensorElementType::Float32, .. }))
             .map(|output| output.name().to_owned())
             .collect();
-        Ok(Self { inner, shape, float_outputs })
+        Ok(Self { inner, kind, shape, float_outputs })
     }
 
     /// The input's shape; -1 where a dimension is free.
@@ -154,7 +175,7 @@ impl Session {
         &self.float_outputs
     }
 
-    /// Runs once on `shape` and shows every float output.
+    /// Runs once on `shape` and shows every float output. An input of integers takes the nearest ones.
     ///
     /// # Errors
     /// [`RuntimeError::Failed`] with what the runtime says.
@@ -163,8 +184,23 @@ impl Session {
         F: FnMut(Observed<'_>, &[usize]),
     {
         let failed = |error: ort::Error| RuntimeError::Failed { runtime: NAME, problem: error.to_string() };
-        let tensor = TensorRef::from_array_view((shape.to_vec(), input)).map_err(failed)?;
-        let outputs = self.inner.run(ort::inputs![tensor]).map_err(failed)?;
+        let dims = shape.to_vec();
+        macro_rules! whole {
+            ($type:ty) => {{
+                let whole: Vec<$type> = input.iter().map(|value| value.round() as $type).collect();
+                let tensor = TensorRef::from_array_view((dims, whole.as_slice())).map_err(failed)?;
+                self.inner.run(ort::inputs![tensor]).map_err(failed)?
+            }};
+        }
+        let outputs = match self.kind {
+            Kind::Float => {
+                let tensor = TensorRef::from_array_view((dims, input)).map_err(failed)?;
+                self.inner.run(ort::inputs![tensor]).map_err(failed)?
+            }
+            Kind::Int32 => whole!(i32),
+            Kind::Int64 => whole!(i64),
+            Kind::Uint8 => whole!(u8),
+        };
         for name in &self.float_outputs {
             let (dims, values) = outputs[name.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
             let dims: Vec<usize> = dims.iter().map(|dim| usize::try_from(*dim).unwrap_or(0)).collect();

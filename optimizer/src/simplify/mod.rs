@@ -2,6 +2,7 @@
 //! into the weights before it. With [`Shapes::Fixed`] every tensor gets a static shape, as lowerings need it.
 //! Outputs of the graph keep their names and values; nodes that need no change keep their bytes.
 
+mod bind;
 mod branch;
 pub(crate) mod fold;
 mod fuse;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use crate::ir::{Attribute, DataType, Dim, Graph, InferError, Node, Tensor, infer};
 
+pub use bind::bind;
 pub use patterns::{Allowed, fuse_patterns};
 pub use upgrade::{UpgradeError, to_opset_13};
 
@@ -59,6 +61,14 @@ pub enum SimplifyError {
     /// A shape for an input that is not there.
     #[error("a shape is given for {0}, which is no input of the model")]
     NoSuchInput(String),
+    /// A given value is none for this input.
+    #[error("input {input} cannot be given a value: {problem}")]
+    WrongValue {
+        /// Which input.
+        input: String,
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 /// The simplified graph.

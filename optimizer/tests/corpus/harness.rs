@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use edgeyard_optimizer::ir::{self, Model};
 use edgeyard_optimizer::lower::{Int8Io, Mode, Range, Ranges, to_tflite};
-use edgeyard_optimizer::simplify::{Shapes, explicit_padding, simplify, to_opset_13};
+use edgeyard_optimizer::simplify::{Shapes, bind, explicit_padding, simplify, to_opset_13};
 
 /// What lowering does with a model.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,8 @@ pub struct Expected {
     pub name: &'static str,
     /// Sizes for free dimensions.
     pub shapes: &'static [(&'static str, &'static [usize])],
+    /// Inputs that are constants.
+    pub values: &'static [(&'static str, f64)],
     /// Float lowering, with the least agreement in dB.
     pub float: Lowers,
     /// Int8 inside, float outside.
@@ -143,7 +145,9 @@ pub fn check(folder: &Path, models: &[Expected]) {
 
 /// Writes the model simplified with declared and with fixed shapes; gives the latter.
 fn simplified(file: &Path, expected: &Expected, work: &Path) -> Result<Model, String> {
-    let source = ir::load_file(file).map_err(|error| error.to_string())?;
+    let mut source = ir::load_file(file).map_err(|error| error.to_string())?;
+    let values = expected.values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    bind(&mut source.graph, &values, &mut BTreeMap::new()).map_err(|error| error.to_string())?;
     let shapes = expected.shapes.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect();
     let make = |shapes: &Shapes| -> Result<Model, String> {
         let mut model = source.clone();

@@ -3,11 +3,11 @@
 use super::harness::{Expected, Lowers, check, make_light};
 
 const fn model(name: &'static str, int8: f64) -> Expected {
-    Expected { name, shapes: &[], float: Lowers::To(80.0), int8: Lowers::To(int8) }
+    Expected { name, shapes: &[], values: &[], float: Lowers::To(80.0), int8: Lowers::To(int8) }
 }
 
 const fn refused(name: &'static str, why: &'static str) -> Expected {
-    Expected { name, shapes: &[], float: Lowers::Not(why), int8: Lowers::Not(why) }
+    Expected { name, shapes: &[], values: &[], float: Lowers::Not(why), int8: Lowers::Not(why) }
 }
 
 #[test]

@@ -132,7 +132,8 @@ def litert(path, feeds):
     results = []
     for feed in feeds:
         for detail in interpreter.get_input_details():
-            interpreter.set_tensor(detail["index"], feed[detail["name"]])
+            # What is 64 bits in ONNX is fed in 32.
+            interpreter.set_tensor(detail["index"], feed[detail["name"]].astype(detail["dtype"]))
         interpreter.invoke()
         results.append([interpreter.get_tensor(o["index"]).copy() for o in interpreter.get_output_details()])
     return results

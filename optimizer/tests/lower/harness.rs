@@ -90,6 +90,12 @@ impl Case {
         self
     }
 
+    /// An input of another type.
+    pub fn input_of(mut self, name: &str, shape: &[usize], dtype: DataType) -> Self {
+        self.model.graph.inputs.push(Value::fixed(name, dtype, shape));
+        self
+    }
+
     /// Random values, about normal with deviation 0.5.
     pub fn weights(self, name: &str, shape: &[usize]) -> Self {
         self.spread(name, shape, 0.5, 0.0)

@@ -8,3 +8,4 @@ mod models;
 mod ops;
 mod random;
 mod rare;
+mod recurrent;

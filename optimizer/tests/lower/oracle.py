@@ -20,8 +20,20 @@ SAMPLES = 12
 
 def inputs_of(name, session):
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    shapes = [(i.name, [d if isinstance(d, int) else 1 for d in i.shape]) for i in session.get_inputs()]
-    return [{n: rng.standard_normal(s).astype(np.float32) for n, s in shapes} for _ in range(SAMPLES)]
+    shapes = [(i.name, i.type, [d if isinstance(d, int) else 1 for d in i.shape]) for i in session.get_inputs()]
+
+    def values(kind, shape):
+        if kind == "tensor(float)":
+            return rng.standard_normal(shape).astype(np.float32)
+        # Words of a small vocabulary.
+        return rng.integers(0, 6, shape).astype({"tensor(int64)": np.int64, "tensor(int32)": np.int32}.get(kind, np.uint8))
+
+    return [{n: values(k, s) for n, k, s in shapes} for _ in range(SAMPLES)]
+
+
+def as_fed(feed, kinds):
+    """What is 64 bits in ONNX is fed in 32."""
+    return {name: value.astype(kinds[name]) if value.dtype == np.int64 else value for name, value in feed.items()}
 
 
 def session_of(model):
@@ -75,7 +87,8 @@ def litert(path, feeds, order, optimised=True):
     results = []
     for feed in feeds:
         for detail in ins:
-            interpreter.set_tensor(detail["index"], quantize(feed[detail["name"]], detail["quantization"]))
+            value = as_fed(feed, {i["name"]: i["dtype"] for i in ins})[detail["name"]]
+            interpreter.set_tensor(detail["index"], quantize(value, detail["quantization"]))
         interpreter.invoke()
         results.append([interpreter.get_tensor(o["index"]).copy() for o in outs])
     return results, [o["quantization"] for o in outs]
@@ -89,8 +102,9 @@ def micro(path, feeds, order, dtype=np.int8):
     for feed in feeds:
         for index, name in enumerate(order):
             detail = interpreter.get_input_details(index)["quantization_parameters"]
-            quantization = (detail["scales"][0], detail["zero_points"][0])
-            interpreter.set_input(quantize(feed[name], quantization, dtype), index)
+            quantization = (detail["scales"][0], detail["zero_points"][0]) if len(detail["scales"]) else (0, 0)
+            value = as_fed(feed, dict.fromkeys(feed, np.int32))[name]
+            interpreter.set_input(quantize(value, quantization, dtype), index)
         interpreter.invoke()
         outputs = []
         while True:
@@ -139,7 +153,8 @@ def check(folder, name):
     verdict["float_error"] = worst / max(largest, 1e-6)
     if (folder / f"{name}.import.onnx").exists():
         imported = session_of((folder / f"{name}.import.onnx").read_bytes())
-        found = [imported.run(None, feed) for feed in feeds]
+        kinds = dict.fromkeys(feeds[0], np.int32)
+        found = [imported.run(None, as_fed(feed, kinds)) for feed in feeds]
         compare_shapes(found)
         worst = max(float(np.abs(e - f).max()) for one, other in zip(expected, found) for e, f in zip(one, other))
         verdict["import_error"] = worst / max(largest, 1e-6)

@@ -3,7 +3,7 @@
 
 use edgeyard_optimizer::ir::{DataType, Tensor};
 
-use super::harness::{Case, case, check, float, int, ints, text};
+use super::harness::{Case, case, check, float, int, ints};
 
 fn flags(case: Case, name: &str, shape: &[usize], values: Vec<bool>) -> Case {
     let mut case = case;
@@ -182,51 +182,6 @@ fn products_of_batches_agree_in_every_mode() {
         right("vector_right", &[2, 3, 4], &[4]).reference_within(1),
         left("vector_left", &[3], &[2, 3, 5]),
         two("five_dimensions", &[2, 2, 3, 4, 5], &[2, 2, 3, 5, 6]),
-    ]);
-}
-
-#[test]
-fn recurrent_layers_agree_in_every_mode() {
-    let hidden = 6;
-    let lstm = |name: &str, time: usize, directions: usize| {
-        case(name)
-            .input("x", &[time, 2, 5])
-            .spread("w", &[directions, 4 * hidden, 5], 0.3, 0.0)
-            .spread("r", &[directions, 4 * hidden, hidden], 0.3, 0.0)
-            .spread("b", &[directions, 8 * hidden], 0.2, 0.0)
-    };
-    let size = ("hidden_size", int(hidden as i64));
-    let steps = |case: Case| case.int8(18.0).steps(10).reference_within(10);
-    check(vec![
-        steps(lstm("lstm", 7, 1).node("LSTM", &["x", "w", "r", "b"], "y", std::slice::from_ref(&size)).output("y")),
-        steps(
-            lstm("lstm_last", 5, 1)
-                .node("LSTM", &["x", "w", "r"], ",h,c", std::slice::from_ref(&size))
-                .output("h")
-                .output("c"),
-        ),
-        steps(
-            lstm("lstm_reverse", 4, 1)
-                .node("LSTM", &["x", "w", "r", "b"], "y,h", &[size.clone(), ("direction", text("reverse"))])
-                .output("y")
-                .output("h"),
-        ),
-        steps(
-            lstm("lstm_both", 4, 2)
-                .node("LSTM", &["x", "w", "r", "b"], "y,h,c", &[size.clone(), ("direction", text("bidirectional"))])
-                .output("y")
-                .output("h")
-                .output("c"),
-        ),
-        steps(
-            lstm("lstm_stateful", 1, 1)
-                .input("h0", &[1, 2, hidden])
-                .input("c0", &[1, 2, hidden])
-                .node("LSTM", &["x", "w", "r", "b", "", "h0", "c0"], "y,h,c", &[size])
-                .output("y")
-                .output("h")
-                .output("c"),
-        ),
     ]);
 }
 

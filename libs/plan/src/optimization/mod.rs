@@ -7,7 +7,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgeyard_crds::optimization::{
-    AccuracyMetric, Constraints, Goal, InputShape, ModelFormat, ModelOptimizationSpec, Objective, ObjectiveMetric,
+    AccuracyMetric, Constraints, Goal, InputShape, InputValue, ModelFormat, ModelOptimizationSpec, Objective, ObjectiveMetric,
     PartialFailurePolicy, Variant,
 };
 use edgeyard_job::media_type;
@@ -39,6 +39,8 @@ pub struct Optimization {
     pub source_format: spec::ModelFormat,
     /// Shapes of inputs whose dimensions are free in the model, by name.
     pub input_shapes: BTreeMap<String, Vec<u64>>,
+    /// Inputs that are constants in the artefacts, by name.
+    pub input_values: BTreeMap<String, f64>,
     /// How many calibration samples to use, if there is calibration data.
     pub sample_count: Option<u64>,
     /// How predictions are scored, if there is evaluation data.
@@ -106,6 +108,7 @@ pub fn validate(spec: ModelOptimizationSpec) -> Result<Optimization, Refusal> {
         ModelFormat::TfLite => (spec::ModelFormat::TfLite, media_type::TFLITE),
     };
     let input_shapes = input_shapes(source.input_shapes)?;
+    let input_values = input_values(source.input_values)?;
     let mut inputs = vec![PlannedInput::new(SOURCE, "spec.source.artifact", source_type, source.artifact)?];
     let mut sample_count = None;
     if let Some(calibration) = calibration {
@@ -180,6 +183,7 @@ pub fn validate(spec: ModelOptimizationSpec) -> Result<Optimization, Refusal> {
         inputs,
         source_format,
         input_shapes,
+        input_values,
         sample_count,
         metric,
         artifacts,
@@ -240,6 +244,19 @@ fn input_shapes(shapes: Vec<InputShape>) -> Result<BTreeMap<String, Vec<u64>>, R
     Ok(by_name)
 }
 
+fn input_values(values: Vec<InputValue>) -> Result<BTreeMap<String, f64>, Refusal> {
+    let mut by_name = BTreeMap::new();
+    for InputValue { name, value } in values {
+        let wrong = |problem: String| Refusal::new(reason::INVALID_SPEC, format!("spec.source.inputValues: {problem}"));
+        let number: Option<f64> = value.0.parse().ok().filter(|number: &f64| number.is_finite());
+        let number = number.ok_or_else(|| wrong(format!("{name}: {value} is no number, such as 16000")))?;
+        if by_name.insert(name.clone(), number).is_some() {
+            return Err(wrong(format!("{name} is there twice")));
+        }
+    }
+    Ok(by_name)
+}
+
 fn positive(number: i32, field: &str) -> Result<u64, Refusal> {
     u64::try_from(number)
         .ok()
@@ -281,7 +298,7 @@ variants:
     fn every_setting_reaches_the_job() {
         let yaml = MINIMAL
             .replacen("[ort-x86, tflm]", "[ort-x86, litert]", 1)
-            .replacen("format: ONNX", "format: TFLite, inputShapes: [{name: x, shape: [1, 28]}]", 1)
+            .replacen("format: ONNX", "format: TFLite, inputShapes: [{name: x, shape: [1, 28]}], inputValues: [{name: sr, value: '16000'}]", 1)
             .replacen("variants:", "constraints: {maxSize: 64Ki, maxAccuracyDrop: '0.01'}\nvariants:", 1)
             .replacen(
                 "[{type: Quantize, quantize: {scheme: Int8}}]",
@@ -295,6 +312,7 @@ variants:
         assert_eq!(plan.source_format, spec::ModelFormat::TfLite);
         assert_eq!((plan.max_size_bytes, plan.max_accuracy_drop), (Some(65_536), Some(0.01)));
         assert_eq!(plan.input_shapes["x"], [1, 28]);
+        assert_eq!(plan.input_values, [("sr".to_owned(), 16_000.0)].into());
         let wanted = serde_json::json!([
             {"type": "Equalize"},
             {"type": "Prune", "pattern": "NOfM", "score": "Magnitude", "n": 2, "m": 4},
@@ -337,6 +355,12 @@ variants:
                 "inputShapes: [{name: x, shape: [0]}], artifact: {configMapKeyRef",
                 reason::INVALID_SPEC,
                 "inputShapes x: 0 must be at least 1",
+            ),
+            (
+                "artifact: {configMapKeyRef",
+                "inputValues: [{name: sr, value: fast}], artifact: {configMapKeyRef",
+                reason::INVALID_SPEC,
+                "inputValues: sr: fast is no number",
             ),
             ("name: int8", "name: fp32", reason::INVALID_SPEC, "fp32 is there twice"),
             (

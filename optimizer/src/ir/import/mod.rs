@@ -6,6 +6,7 @@
 //! transposes, which simplification and lowering take out again.
 
 mod ops;
+mod recurrent;
 mod spatial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,6 +177,7 @@ impl<'a> Import<'a> {
             tfl::TensorType::Int32 => DataType::I32,
             tfl::TensorType::Int64 => DataType::I64,
             tfl::TensorType::Bool => DataType::Bool,
+            tfl::TensorType::Uint8 => DataType::U8,
             other => {
                 let name = &self.names[at];
                 return Err(ImportError::Model(format!("tensor {name} is of type {other}")));

@@ -101,6 +101,8 @@ impl Import<'_> {
             Op::STRIDED_SLICE => self.strided_slice(options),
             Op::GATHER => self.gather(options),
             Op::CAST => self.cast(),
+            Op::REVERSE_V2 => self.reverse(),
+            Op::UNIDIRECTIONAL_SEQUENCE_LSTM => self.sequence_lstm(options),
             Op::SELECT_V2 | Op::SELECT => {
                 let (condition, a, b) = (self.read(0)?, self.read(1)?, self.read(2)?);
                 self.last("Where", &[&condition, &a, &b], Vec::new())
@@ -110,7 +112,7 @@ impl Import<'_> {
     }
 
     /// A node that makes the operator's output.
-    fn last(&mut self, op: &str, inputs: &[&str], attributes: Vec<(&str, Attribute)>) -> Result<(), ImportError> {
+    pub(super) fn last(&mut self, op: &str, inputs: &[&str], attributes: Vec<(&str, Attribute)>) -> Result<(), ImportError> {
         let output = self.names[self.output()?].clone();
         self.node(op, inputs, &output, attributes);
         Ok(())

@@ -12,6 +12,7 @@ use crate::ir::DataType;
 /// `Cast` between floats, integers and truth values. All floats are 32-bit here.
 pub(super) fn cast(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.any(0)?;
+    let x = Stored { tensor: walk.narrow(x.tensor), ..x };
     let from = walk.draft.tensors[x.tensor].dtype;
     let wanted = DataType::from_onnx(walk.node().int("to", 0));
     let to = match wanted {

@@ -104,6 +104,7 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "Round" => activation::unary(walk, Tfl::ROUND, false),
         "Sign" => activation::unary(walk, Tfl::SIGN, false),
         "LSTM" => recurrent::lstm(walk),
+        "GRU" => recurrent::gru(walk),
         "Flatten" => shape::flatten(walk),
         "Reshape" => shape::reshape(walk),
         "Squeeze" => shape::squeeze(walk),

@@ -1,6 +1,6 @@
 //! Operators that take a part of a tensor.
 
-use edgeyard_tflite::{BuiltinOp, Options, op_options as opt};
+use edgeyard_tflite::{BuiltinOp, Options, TensorType, op_options as opt};
 
 use super::super::LowerError;
 use super::super::draft::{SLICE_OPTIONS, TensorId, Value};
@@ -105,11 +105,14 @@ pub(super) fn split(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     Ok(())
 }
 
-/// `Gather` with constant indices.
+/// `Gather`: a slice where the indices are constant and stand side by side, a table looked up where they are computed.
 pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.any(0)?;
     let rank = x.dims.len();
     let axis = super::axis(walk, walk.node().int("axis", 0), rank)?;
+    if !walk.graph.initializers.contains_key(walk.input(1)?) {
+        return looked_up(walk, &x, axis);
+    }
     let index_dims = walk.shape(walk.input(1)?)?;
     let indices = walk.integers(1, "indices")?.unwrap_or_default();
     let size = x.dims[axis] as i64;
@@ -141,6 +144,26 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     };
     let renamed = |other: usize| (other != axis).then(|| if other > axis { other - 1 } else { other });
     walk.define(tensor, dims, axes.into_iter().map(|axis| axis.and_then(renamed)).collect());
+    Ok(())
+}
+
+/// GATHER with indices that are fed or computed: an embedding. TFLite's kernels do not count from the end.
+fn looked_up(walk: &mut Walk<'_>, x: &Stored, axis: usize) -> Result<(), LowerError> {
+    let indices = walk.any(1)?;
+    let plain = indices.plain(&mut walk.draft, walk.at);
+    let positions = walk.narrow(plain);
+    let kind = walk.draft.tensors[positions].dtype;
+    if !matches!(kind, TensorType::Int32 | TensorType::Int64) {
+        return Err(walk.refuse(format!("its indices are {kind}"), "only integers of 32 or 64 bits are lowered"));
+    }
+    let table = x.plain(&mut walk.draft, walk.at);
+    let dims = [&x.dims[..axis], &indices.dims, &x.dims[axis + 1..]].concat();
+    let options = opt::Gather { axis: axis as i32, batch_dims: 0 };
+    let output = walk.emit(BuiltinOp::GATHER, options, &[table, positions], &dims);
+    walk.draft.tensors[output].dtype = walk.draft.tensors[table].dtype;
+    walk.draft.tensors[output].non_negative = walk.draft.tensors[table].non_negative;
+    let axes = Layout::identity(dims.len());
+    walk.define(output, dims, axes);
     Ok(())
 }
 

@@ -109,6 +109,11 @@ pub(super) fn parameters(
                     Some(Value::F32(values)) if matches!(op.op, BuiltinOp::PADV2 | BuiltinOp::CONCATENATION) => {
                         cover(groups.of(tensor), bounds::extremes(values));
                     }
+                    // A table that is looked up: no other operand tells what comes out.
+                    Some(Value::F32(values)) if op.op == BuiltinOp::GATHER => {
+                        own[tensor] = Some(bounds::extremes(values));
+                        cover(groups.of(tensor), bounds::extremes(values));
+                    }
                     _ => {}
                 }
             }
