@@ -227,12 +227,12 @@ pub(super) fn pad(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         };
         amounts[axis] = (amount(pads[at])?, amount(pads[at + padded.len()])?);
     }
+    let sum = |(dim, (before, after)): (&usize, &(usize, usize))| dim.saturating_add(*before).saturating_add(*after);
+    walk.room(x.dims.iter().zip(&amounts).map(sum))?;
     if amounts.iter().all(|&amount| amount == (0, 0)) {
         walk.define_as(0, x);
         return Ok(());
     }
-    let sum = |(dim, (before, after)): (&usize, &(usize, usize))| dim.saturating_add(*before).saturating_add(*after);
-    walk.room(x.dims.iter().zip(&amounts).map(sum))?;
     let needed = (0..rank).filter(|&axis| amounts[axis] != (0, 0));
     let axes = x.axes_with(needed).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
     if axes.len() > 4 {
