@@ -15,7 +15,7 @@ struct Part {
     step: usize,
 }
 
-/// `Slice` with constant bounds and positive steps.
+/// `Slice` with constant bounds; backward steps pick elements one by one.
 pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.any(0)?;
     let rank = x.dims.len();
@@ -28,19 +28,36 @@ pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         return Err(walk.refuse("its starts, ends, axes and steps differ in length", "repair the model"));
     }
     let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
+    let mut backwards: Vec<(usize, Vec<usize>)> = Vec::new();
     for at in 0..starts.len() {
         let axis = super::axis(walk, axes[at], rank)?;
         let size = x.dims[axis] as i64;
+        if steps[at] < 0 {
+            let bound = |value: i64| if value < 0 { value.saturating_add(size).max(-1) } else { value.min(size - 1) };
+            let (start, end) = (bound(starts[at]), bound(ends[at]));
+            let far = (start - end).max(0) as u64;
+            let count = far.div_ceil(steps[at].unsigned_abs());
+            let indices =
+                (0..count).map(|index| (start - (index * steps[at].unsigned_abs()) as i64) as usize).collect();
+            backwards.push((axis, indices));
+            continue;
+        }
         let bound = |value: i64| if value < 0 { value.saturating_add(size).max(0) } else { value.min(size) };
         let (start, end) = (bound(starts[at]), bound(ends[at]));
         let step = usize::try_from(steps[at])
             .ok()
             .filter(|&step| step > 0)
-            .ok_or_else(|| walk.refuse("it steps backwards", "only positive steps are lowered"))?;
+            .ok_or_else(|| walk.refuse("its step is 0", "repair the model"))?;
         let count = usize::try_from(end - start).unwrap_or(0).div_ceil(step);
         parts[axis] = Part { start: start as usize, count, step };
     }
-    let output = part_of(walk, &x, &parts, 0)?;
+    let mut output = part_of(walk, &x, &parts, 0)?;
+    for (axis, indices) in backwards {
+        if indices.is_empty() {
+            return Err(walk.refuse("its result is empty", "repair the model"));
+        }
+        output = picked(walk, &output, axis, &indices);
+    }
     walk.define_as(0, output);
     Ok(())
 }
@@ -119,8 +136,18 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         .collect::<Option<Vec<_>>>()
         .filter(|indices| indices.iter().all(|&index| index < x.dims[axis]))
         .ok_or_else(|| walk.refuse("an index is outside the axis", "repair the model"))?;
-    if index_dims.len() > 1 || indices.is_empty() {
-        return Err(walk.refuse("its indices are not a scalar or a list", "only those are lowered"));
+    if indices.is_empty() {
+        return Err(walk.refuse("it has no indices", "repair the model"));
+    }
+    if index_dims.len() > 1 {
+        // The list that the indices are, and its axis opened again.
+        let list = picked(walk, &x, axis, &indices);
+        let plain = list.plain(&mut walk.draft, walk.at);
+        let dims = [&x.dims[..axis], &index_dims, &x.dims[axis + 1..]].concat();
+        let tensor = walk.draft.reshaped(walk.at, plain, &dims);
+        let axes = Layout::identity(dims.len());
+        walk.define(tensor, dims, axes);
+        return Ok(());
     }
     let picked = if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) {
         let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
