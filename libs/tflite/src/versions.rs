@@ -24,6 +24,8 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
     let scale = |list: &[i32], at: usize| {
         tensor(list, at).and_then(|tensor| tensor.quantization.as_ref()?.scale.first().copied()).map_or(0.0, f64::from)
     };
+    let blocks = tensor(&operator.inputs, 1)
+        .is_some_and(|tensor| tensor.quantization.as_ref().is_some_and(|found| found.blocks.is_some()));
     let plain = if int8 { 2 } else { 1 };
     let broadcast = || {
         let shape = |at| tensor(&operator.inputs, at).map(|tensor| &tensor.shape);
@@ -61,6 +63,8 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         Op::CONV_2D if hybrid && scales(&operator.inputs, 1) <= 1 => 2,
         Op::DEPTHWISE_CONV_2D if hybrid && scales(&operator.inputs, 1) <= 1 => 4,
         Op::FULLY_CONNECTED if hybrid && scales(&operator.inputs, 1) > 1 => 12,
+        // TensorFlow's own table has no line for blocks: nothing older than the newest that quantises inputs.
+        Op::FULLY_CONNECTED if blocks => 12,
         Op::FULLY_CONNECTED
             if hybrid
                 && matches!(&operator.options, Options::FullyConnected(options) if options.asymmetric_quantize_inputs) =>

@@ -2,8 +2,8 @@
 
 use edgeyard_tflite::op_options::{Add, Conv2D, Pool2D, Reshape, Softmax};
 use edgeyard_tflite::{
-    Activation, Blocks, BuiltinOp, Model, Operator, Options, Padding, Quantization, ReadError, Signature, Subgraph, Tensor,
-    TensorType, WriteError, inspect, operator_version, read, write,
+    Activation, Blocks, BuiltinOp, Model, Operator, Options, Padding, Quantization, ReadError, Signature, Subgraph,
+    Tensor, TensorType, WriteError, inspect, operator_version, read, write,
 };
 use proptest::prelude::*;
 
@@ -88,7 +88,8 @@ fn scales_of_blocks_survive_and_must_be_there() {
     assert_eq!(read(&write(&model).unwrap()).unwrap(), model);
     let count = model.subgraphs[0].tensors.len();
     let missing = Blocks { scales: count as i32, ..blocks };
-    model.subgraphs[0].tensors[1].quantization = Some(Quantization { blocks: Some(missing), ..Quantization::default() });
+    model.subgraphs[0].tensors[1].quantization =
+        Some(Quantization { blocks: Some(missing), ..Quantization::default() });
     assert!(matches!(write(&model), Err(WriteError::BadIndex { what: "scales of blocks", .. })));
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub dtype: TensorType,
     pub value: Option<Value>,
     pub quantization: Option<Quantization>,
+    /// The scales of blocks of a row and the size of a block, instead of `quantization`.
+    pub blocks: Option<(TensorId, usize)>,
     /// The ONNX tensor whose calibrated range holds for this one.
     pub origin: Option<String>,
     /// Stays float in an int8 model: it lies inside an operator without an integer kernel.
@@ -168,6 +170,7 @@ impl Draft {
             dtype: TensorType::Float32,
             value: None,
             quantization: None,
+            blocks: None,
             origin: origin.map(str::to_owned),
             keeps_float: false,
             non_negative: false,
@@ -181,6 +184,7 @@ impl Draft {
             dtype: value.dtype(),
             value: Some(value),
             quantization: None,
+            blocks: None,
             origin: None,
             keeps_float: false,
             non_negative: false,

@@ -141,11 +141,8 @@ fn blocks_of_four_bit_weights_keep_what_channels_lose() {
     let scales = &graph.tensors[described.scales as usize];
     assert_eq!((scales.dtype, &scales.shape), (TensorType::Float16, &vec![24, 8]));
     let TensorData::F32(real) = &weights.data else { panic!("weights are floats") };
-    let halves: Vec<f32> = model
-        .data_of(scales)
-        .chunks(2)
-        .map(|bytes| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32())
-        .collect();
+    let halves: Vec<f32> =
+        model.data_of(scales).chunks(2).map(|bytes| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect();
     let nibbles = model.data_of(stored).iter().flat_map(|byte| [(byte << 4) as i8 >> 4, *byte as i8 >> 4]);
     for (at, integer) in nibbles.enumerate() {
         let scale = halves[at / block];
@@ -205,7 +202,11 @@ fn what_is_kept_float_inside_a_pattern_keeps_the_whole_float() {
         let graph = &model.subgraphs[0];
         let float = |at: &i32| graph.tensors[*at as usize].dtype == TensorType::Float32;
         let of = |op: BuiltinOp| {
-            graph.operators.iter().find(|found| found.code.builtin == op).is_some_and(|found| found.outputs.iter().all(float))
+            graph
+                .operators
+                .iter()
+                .find(|found| found.code.builtin == op)
+                .is_some_and(|found| found.outputs.iter().all(float))
         };
         (of(BuiltinOp::CONV_2D), of(BuiltinOp::HARD_SWISH))
     };
