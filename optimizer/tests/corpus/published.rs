@@ -20,7 +20,7 @@ fn optical_character_recognition() {
         &corpus(),
         &[
             model("ppocr-det", &[("x", &[1, 3, 320, 320])], 10.0),
-            model("ppocr-rec", &[("x", &[1, 3, 48, 320])], 5.0),
+            model("ppocr-rec", &[("x", &[1, 3, 48, 320])], 8.0),
             model("ppocr-cls", &[("x", &[1, 3, 48, 192])], 12.0),
         ],
     );
@@ -51,7 +51,8 @@ fn sounds_and_bytes() {
             refused("magika", &[], "input bytes"),
             // Its logarithm magnifies rounding: ONNX Runtime's own optimiser keeps 87 dB of it, LiteRT 65 dB.
             Expected { float: Lowers::To(60.0), ..model("basic-pitch", &[], 4.0) },
-            model("wakeword-mel", &[("input", &[1, 12640])], 5.0),
+            // Squares and logarithms of a spectrum: 8 bits leave little.
+            model("wakeword-mel", &[("input", &[1, 12640])], 4.0),
             model("wakeword-embedding", &[], 25.0),
             model("wakeword-alexa", &[], 40.0),
             model("wakeword-timer", &[], 35.0),

@@ -89,6 +89,9 @@ pub(super) fn pow(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 /// `Mod`: TFLite's takes the divisor's sign, as ONNX's does for integers; for floats (`fmod`) it is the dividend's.
 pub(super) fn modulo(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let (a, b) = (walk.any(0)?, walk.any(1)?);
+    if walk.draft.tensors[a.tensor].dtype != walk.draft.tensors[b.tensor].dtype {
+        return Err(walk.refuse("its operands are of two types", "repair the model"));
+    }
     let truncates = walk.node().int("fmod", 0) != 0;
     let floats = walk.draft.tensors[a.tensor].dtype == TensorType::Float32;
     if !floats && truncates {

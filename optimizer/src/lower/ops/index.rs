@@ -8,6 +8,9 @@ use super::super::draft::{TensorId, Value};
 use super::super::layout::{Layout, Stored};
 use super::super::walk::Walk;
 
+/// More rows than this are not listed in the file, 4 bytes each.
+const MOST_ROWS: usize = 1 << 22;
+
 /// `GatherElements` with constant indices.
 pub(super) fn gather_elements(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.any(0)?;
@@ -131,7 +134,15 @@ fn place(walk: &mut Walk<'_>, x: &Stored, inner: usize, rows: &[usize]) -> Resul
         let why = format!("updates of shape {:?} do not fit its indices", updates.dims);
         return Err(walk.refuse(why, "repair the model"));
     }
+    let types = [x.tensor, updates.tensor].map(|tensor| walk.draft.tensors[tensor].dtype);
+    if types[0] != types[1] {
+        return Err(walk.refuse(format!("it places {} in {}", types[1], types[0]), "repair the model"));
+    }
     let all = x.dims.iter().product::<usize>() / inner;
+    if all > MOST_ROWS {
+        let why = format!("a list of {all} places would be stored for it");
+        return Err(walk.refuse(why, "replace it by Slice and Concat before exporting"));
+    }
     let mut order: Vec<usize> = (0..all).collect();
     for (at, &row) in rows.iter().enumerate() {
         if std::mem::replace(&mut order[row], all + at) >= all {

@@ -33,6 +33,9 @@ pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         let axis = super::axis(walk, axes[at], rank)?;
         let size = x.dims[axis] as i64;
         if steps[at] < 0 {
+            if backwards.iter().any(|(other, _)| *other == axis) {
+                return Err(walk.refuse("its axes repeat", "repair the model"));
+            }
             let bound = |value: i64| if value < 0 { value.saturating_add(size).max(-1) } else { value.min(size - 1) };
             let (start, end) = (bound(starts[at]), bound(ends[at]));
             let far = (start - end).max(0) as u64;

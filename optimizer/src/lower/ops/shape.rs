@@ -235,6 +235,9 @@ pub(super) fn pad(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         let mut x = x;
         for (axis, &(before, after)) in amounts.iter().enumerate().filter(|(_, amount)| **amount != (0, 0)) {
             let (size, before) = (x.dims[axis] as i64, before as i64);
+            if size == 0 {
+                return Err(walk.refuse("it repeats the border of nothing", "repair the model"));
+            }
             let source = |at: i64| if mode == "edge" { at.clamp(0, size - 1) } else { at.rem_euclid(size) };
             let indices: Vec<usize> = (-before..size + after as i64).map(|at| source(at) as usize).collect();
             x = super::select::picked(walk, &x, axis, &indices);
