@@ -17,6 +17,11 @@ fn places(case: Case, name: &str, shape: &[usize], values: &[i64]) -> Case {
     constant(case, name, shape, TensorData::I64(values.to_vec()))
 }
 
+fn flagged(case: Case, name: &str, shape: &[usize]) -> Case {
+    let flags = (0..shape.iter().product()).map(|at: usize| at % 3 == 0).collect();
+    constant(case, name, shape, TensorData::Bool(flags))
+}
+
 /// Only floats: what comes out counts or compares, which rounding makes another thing.
 fn exact(mut case: Case) -> Case {
     case.int8 = None;
@@ -44,6 +49,11 @@ fn broadcasts_in_many_dimensions_agree() {
                 .node("Greater", &["x", "z"], "g", &[])
                 .node("Cast", &["g"], "y", &[("to", floats)]),
         ),
+        // A mask that stretches to windows.
+        flagged(case("choice").input("x", &[2, 3, 2, 4, 5]).input("z", &[2, 1, 1, 4, 5]).output("y"), "mask", &[4, 5])
+            .node("Where", &["mask", "x", "z"], "y", &[])
+            .int8(28.0)
+            .without_micro(),
         // Heads out of one product, as attention has them: five dimensions, transposed.
         case("heads")
             .input("x", &[1, 6, 24])
@@ -208,6 +218,25 @@ fn what_picks_and_places_by_index_agrees() {
         places(x("scatter_elements").input("u", &[1, 1, 4, 2]), "i", &[1, 1, 4, 2], &[0, 3, 1, 0, 4, 2, 3, -1])
             .node("ScatterElements", &["x", "i", "u"], "y", &[("axis", int(3))])
             .output("y"),
+        // The row that is the largest, and one that is counted from either end.
+        exact(
+            x("gather_found")
+                .node("ReduceMean", &["x"], "m", &[("axes", ints(&[0, 2, 3])), ("keepdims", int(0))])
+                .node("ArgMax", &["m"], "i", &[("axis", int(0)), ("keepdims", int(0))])
+                .node("Gather", &["x", "i"], "y", &[("axis", int(1))])
+                .output("y"),
+        ),
+        exact(
+            x("gather_counted")
+                .floats("low", &[], vec![-2.9])
+                .floats("high", &[], vec![1.9])
+                .node("ReduceSum", &["x", "axes"], "s", &[("keepdims", int(0))])
+                .ints("axes", &[0, 1, 2])
+                .node("Clip", &["s", "low", "high"], "c", &[])
+                .node("Cast", &["c"], "i", &[("to", int(DataType::I64.onnx()))])
+                .node("Gather", &["x", "i"], "y", &[("axis", int(2))])
+                .output("y"),
+        ),
         one_hot("one_hot_last", -1),
         one_hot("one_hot_second", 1),
         trilu("upper_triangle", 1, 1),

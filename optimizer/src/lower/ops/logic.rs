@@ -179,9 +179,6 @@ pub(super) fn choose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let parts = [walk.any(0)?, walk.any(1)?, walk.any(2)?];
     let dims = walk.shape(walk.node().output())?;
     let rank = dims.len();
-    if rank > 4 {
-        return Err(walk.refuse(format!("it chooses in {rank} dimensions"), "at most 4 are lowered"));
-    }
     let dtype = walk.draft.tensors[parts[1].tensor].dtype;
     if walk.draft.tensors[parts[2].tensor].dtype != dtype {
         return Err(walk.refuse("it chooses between tensors of two types", "repair the model"));
@@ -191,10 +188,40 @@ pub(super) fn choose(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         let plain = part.plain(&mut walk.draft, walk.at);
         let mut shape = vec![1; rank - part.dims.len()];
         shape.extend(&part.dims);
-        inputs.push(walk.draft.reshaped(walk.at, plain, &shape));
+        inputs.push((plain, shape));
     }
-    let output = walk.emit(BuiltinOp::SELECT_V2, Options::Empty(98), &inputs, &dims);
+    let mut made = dims.clone();
+    if rank > 4 {
+        // Neighbouring dimensions in which the same of the three are stretched become one.
+        let mut sizes: Vec<[usize; 3]> = Vec::new();
+        made.clear();
+        for axis in (0..rank).filter(|&axis| dims[axis] != 1) {
+            let own = [0, 1, 2].map(|part: usize| inputs[part].1[axis]);
+            match sizes.last_mut() {
+                Some(last) if last.map(|size| size == 1) == own.map(|size| size == 1) => {
+                    (0..3).for_each(|part| last[part] *= own[part]);
+                }
+                _ => {
+                    sizes.push(own);
+                    made.push(1);
+                }
+            }
+            if let Some(last) = made.last_mut() {
+                *last *= dims[axis];
+            }
+        }
+        if made.len() > 4 {
+            return Err(walk.refuse(format!("it chooses in {rank} dimensions"), "at most 4 are lowered"));
+        }
+        for (part, input) in inputs.iter_mut().enumerate() {
+            input.1 = sizes.iter().map(|own| own[part]).collect();
+        }
+    }
+    let inputs: Vec<usize> =
+        inputs.into_iter().map(|(tensor, shape)| walk.draft.reshaped(walk.at, tensor, &shape)).collect();
+    let output = walk.emit(BuiltinOp::SELECT_V2, Options::Empty(98), &inputs, &made);
     walk.draft.tensors[output].dtype = dtype;
+    let output = walk.draft.reshaped(walk.at, output, &dims);
     walk.define(output, dims, Layout::identity(rank));
     Ok(())
 }

@@ -55,6 +55,7 @@ pub(super) fn top_k(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let options = opt::Cast { in_data_type: TensorType::Int32, out_data_type: TensorType::Int64 };
     let wide = walk.emit_inner(BuiltinOp::CAST, options, &[places], &shape);
     walk.draft.tensors[wide].dtype = TensorType::Int64;
+    walk.draft.tensors[wide].non_negative = true;
     for (index, tensor) in [values, wide].into_iter().enumerate() {
         walk.define_as(index, Stored { tensor, dims: dims.clone(), layout: Layout::Axes(layout.clone()) });
     }

@@ -142,6 +142,7 @@ pub(super) fn arg(walk: &mut Walk<'_>, op: BuiltinOp) -> Result<(), LowerError> 
         walk.emit(op, opt::ArgMin { output_type: TensorType::Int64 }, &[input, position], &shape)
     };
     walk.draft.tensors[output].dtype = TensorType::Int64;
+    walk.draft.tensors[output].non_negative = true;
     walk.define(output, dims, layout);
     Ok(())
 }

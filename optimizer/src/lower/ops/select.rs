@@ -1,6 +1,6 @@
 //! Operators that take a part of a tensor.
 
-use edgeyard_tflite::{BuiltinOp, Options, op_options as opt};
+use edgeyard_tflite::{BuiltinOp, Options, TensorType, op_options as opt};
 
 use super::super::LowerError;
 use super::super::draft::{SLICE_OPTIONS, TensorId, Value};
@@ -125,11 +125,14 @@ pub(super) fn split(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     Ok(())
 }
 
-/// `Gather` with constant indices.
+/// `Gather`.
 pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.any(0)?;
     let rank = x.dims.len();
     let axis = super::axis(walk, walk.node().int("axis", 0), rank)?;
+    if !walk.graph.initializers.contains_key(walk.input(1)?) {
+        return gather_computed(walk, &x, axis);
+    }
     let index_dims = walk.shape(walk.input(1)?)?;
     let indices = walk.integers(1, "indices")?.unwrap_or_default();
     let size = x.dims[axis] as i64;
@@ -171,6 +174,37 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     };
     let renamed = |other: usize| (other != axis).then(|| if other > axis { other - 1 } else { other });
     walk.define(tensor, dims, axes.into_iter().map(|axis| axis.and_then(renamed)).collect());
+    Ok(())
+}
+
+/// `Gather` by what other nodes count or find. TFLite's kernels do not count from the end: a negative index is made a
+/// positive one, unless it cannot be negative.
+fn gather_computed(walk: &mut Walk<'_>, x: &Stored, axis: usize) -> Result<(), LowerError> {
+    let index = walk.any(1)?;
+    let number: fn(i64) -> Value = match walk.draft.tensors[index.tensor].dtype {
+        TensorType::Int64 => |value| Value::I64(vec![value]),
+        TensorType::Int32 => |value| Value::I32(vec![value as i32]),
+        other => return Err(walk.refuse(format!("its indices are of type {other}"), "int32 and int64 are lowered")),
+    };
+    let mut positions = index.plain(&mut walk.draft, walk.at);
+    if !walk.draft.tensors[positions].non_negative {
+        let [zero, size] = [0, x.dims[axis] as i64].map(|value| walk.draft.constant(&[1], number(value)));
+        let below = walk.emit_inner(BuiltinOp::LESS, Options::Empty(41), &[positions, zero], &index.dims);
+        walk.draft.tensors[below].dtype = TensorType::Bool;
+        let counted =
+            walk.emit_inner(BuiltinOp::ADD, super::elementwise::add_options(), &[positions, size], &index.dims);
+        positions =
+            walk.emit_inner(BuiltinOp::SELECT_V2, Options::Empty(98), &[below, counted, positions], &index.dims);
+        walk.draft.tensors[positions].dtype = walk.draft.tensors[counted].dtype;
+    }
+    let input = x.plain(&mut walk.draft, walk.at);
+    let dims = [&x.dims[..axis], &index.dims, &x.dims[axis + 1..]].concat();
+    let options = opt::Gather { axis: axis as i32, batch_dims: 0 };
+    let output = walk.emit(BuiltinOp::GATHER, options, &[input, positions], &dims);
+    walk.draft.tensors[output].dtype = walk.draft.tensors[input].dtype;
+    walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
+    let axes = Layout::identity(dims.len());
+    walk.define(output, dims, axes);
     Ok(())
 }
 
