@@ -113,7 +113,7 @@ fn what_else(data: &[u8]) -> String {
     if data.is_empty() {
         "it is empty".to_owned()
     } else if data.get(4..8) == Some(b"TFL3") {
-        "it is a TensorFlow Lite model; give the ONNX model it was made from".to_owned()
+        "it is a TensorFlow Lite model; declare it as a .tflite instead of as ONNX".to_owned()
     } else if starts(b"PK\x03\x04") {
         "it is a zip archive (a PyTorch checkpoint, a Keras model or an .npz); export it to ONNX".to_owned()
     } else if starts(b"version https://git-lfs") {

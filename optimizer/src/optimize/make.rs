@@ -198,7 +198,10 @@ impl Work<'_> {
             Numbers::Float32 => Mode::Float32,
             Numbers::Float16 => Mode::Float16Weights,
             Numbers::Int8Dynamic => Mode::Int8Dynamic,
-            Numbers::Int4Weights { .. } => Mode::Int4Weights,
+            Numbers::Int4Weights { block_size, .. } => {
+                choices.block_size = *block_size;
+                Mode::Int4Weights
+            }
             Numbers::Int8 { rules, granularity, .. } => {
                 choices.granularity = *granularity;
                 Mode::Int8 { io: io(rules.inputs_and_outputs) }
