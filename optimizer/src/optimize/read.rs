@@ -49,13 +49,15 @@ impl<'a> Work<'a> {
         }
         constraints(request, &recipe)?;
         clock.start("read");
+        // Loading the runtime's library takes as long as reading a model: both happen at once.
+        let runtime = std::thread::spawn(OnnxRuntime::load);
         let source = fs_err::read(&request.model).map_err(ir::LoadError::Io)?;
         let imported = source.get(4..8) == Some(b"TFL3");
         let model = match imported {
             true => ir::import_tflite(&source)?,
             false => ir::load(&source, request.model.parent())?,
         };
-        let reference = match imported || has_external_data(&source) {
+        let reference = match imported || has_external_data(&model.graph, &source) {
             true => model.to_bytes(),
             false => source.clone(),
         };
@@ -85,7 +87,7 @@ impl<'a> Work<'a> {
             None => None,
         };
         check_weights(&model.graph)?;
-        let runtime = OnnxRuntime::load()?;
+        let runtime = runtime.join().map_err(|_| RuntimeError::Interface("loading ONNX Runtime died".to_owned()))??;
         let mut work = Self {
             request,
             watcher,
@@ -203,9 +205,14 @@ fn constraints(request: &Request, recipe: &Recipe) -> Result<(), OptimizeError> 
 }
 
 /// Whether weights lie in files beside the model.
-fn has_external_data(source: &[u8]) -> bool {
-    // Reading without a folder fails exactly when something lies outside.
-    matches!(ir::load(source, None), Err(ir::LoadError::External { .. }))
+fn has_external_data(graph: &Graph, source: &[u8]) -> bool {
+    // Constants in attributes are known by their bytes alone: where one might lie outside, reading without a folder
+    // fails exactly when something does.
+    let hint = b"location";
+    let suspect =
+        |node: &ir::Node| node.raw.as_ref().is_some_and(|raw| raw.windows(hint.len()).any(|window| window == hint));
+    graph.has_external_data()
+        || graph.nodes.iter().any(suspect) && matches!(ir::load(source, None), Err(ir::LoadError::External { .. }))
 }
 
 fn dim(dim: &Dim) -> i64 {
