@@ -216,3 +216,48 @@ impl<T, F: FnMut(T)> Order<T, F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order<F>(told: Receiver<Told<u32>>, take: F) -> Order<u32, F> {
+        Order { told, waiting: BTreeMap::new(), taken: 0, take }
+    }
+
+    #[test]
+    fn what_workers_make_is_taken_in_order_and_the_first_failure_counts() {
+        let (tell, told) = channel();
+        let broken = CalibrationError::NotFinite { tensor: "t".into(), sample: 3 };
+        for said in [
+            Told::Ready(vec![-1, 3]),
+            Told::Made(1, Ok(11)),
+            Told::Ready(vec![-1, 3]),
+            Told::Made(0, Ok(10)),
+            Told::Made(3, Err(broken)),
+            Told::Made(2, Err(CalibrationError::Cancelled)),
+        ] {
+            tell.send(said).unwrap();
+        }
+        let mut taken = Vec::new();
+        let mut order = order(told, |made| taken.push(made));
+        assert_eq!(order.ready().unwrap(), [-1, 3]);
+        order.take_to(2).unwrap();
+        assert!(matches!(order.take_to(4), Err(CalibrationError::Cancelled)));
+        assert_eq!(taken, [10, 11]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_died() {
+        let (tell, told) = channel();
+        let dying = Tell(tell.clone());
+        let died = std::thread::spawn(move || {
+            let _dying = dying;
+            panic!("on purpose");
+        });
+        assert!(died.join().is_err());
+        let error = order(told, |_| ()).take_to(1).unwrap_err();
+        assert!(error.to_string().contains("died"), "{error}");
+        drop(tell);
+    }
+}

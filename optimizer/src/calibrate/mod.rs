@@ -39,7 +39,7 @@ const MOVING_AVERAGE: f64 = 0.01;
 /// them, and a second of counting for each second of inference would buy nothing more. The extremes are exact.
 const COUNTED: usize = 1 << 19;
 /// Values of one sample that are counted at least and at most.
-const COUNTED_OF_ONE: std::ops::RangeInclusive<usize> = 1 << 11..=1 << 15;
+const COUNTED_OF_ONE: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 15;
 
 /// Why calibration fails.
 #[derive(Debug, Error)]

@@ -43,10 +43,34 @@ impl Model {
             writer.bytes(8, &opset.int(2, *version).clone().finish());
         }
         let tail = writer.finish();
-        let graph = self.graph.written(outside, more);
-        let mut writer = Writer::with_capacity(head.len() + graph.len() + tail.len() + 16);
-        writer.raw(&head.finish()).bytes(7, &graph).raw(&tail);
+        let graph = self.graph.pieces(outside, more);
+        let len = graph.iter().map(Piece::len).sum();
+        let mut writer = Writer::with_capacity(head.len() + len + tail.len() + 16);
+        writer.raw(&head.finish()).announce(7, len);
+        for piece in &graph {
+            match piece {
+                Piece::Fields(bytes) => writer.raw(bytes),
+                Piece::Data(tensor) => writer.append(|out| tensor.put_bytes(out)),
+            };
+        }
+        writer.raw(&tail);
         writer.finish()
+    }
+}
+
+/// A part of a graph's message. The lengths of all are known before any is copied, so that weights go from where they are
+/// to where they belong without a stop.
+enum Piece<'a> {
+    Fields(Vec<u8>),
+    Data(&'a Tensor),
+}
+
+impl Piece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fields(bytes) => bytes.len(),
+            Self::Data(tensor) => tensor.byte_len(),
+        }
     }
 }
 
@@ -55,19 +79,22 @@ impl Graph {
         self.initializers.get(name).is_some_and(|tensor| digest(tensor) == external.digest)
     }
 
-    fn written(&self, outside: bool, more: &[Value]) -> Vec<u8> {
-        // Room for the constants, which are nearly all of it: growing would move them again and again.
-        let data = self.initializers.iter().map(|(name, tensor)| tensor.byte_len() + name.len() + 64);
-        let mut writer = Writer::with_capacity(data.sum());
+    fn pieces(&self, outside: bool, more: &[Value]) -> Vec<Piece<'_>> {
+        let (mut pieces, mut writer) = (Vec::new(), Writer::default());
         for node in &self.nodes {
             writer.bytes(1, &node.to_bytes());
         }
         writer.bytes(2, self.name.as_bytes());
         for (name, tensor) in &self.initializers {
-            match self.external.get(name).filter(|external| outside && self.kept_outside(name, external)) {
-                Some(external) => writer.bytes(5, &external.proto),
-                None => put_tensor(&mut writer, 5, name, tensor),
-            };
+            if let Some(external) =
+                self.external.get(name).filter(|external| outside && self.kept_outside(name, external))
+            {
+                writer.bytes(5, &external.proto);
+                continue;
+            }
+            announce_tensor(&mut writer, 5, name, tensor);
+            pieces.push(Piece::Fields(std::mem::take(&mut writer).finish()));
+            pieces.push(Piece::Data(tensor));
         }
         writer.raw(&self.rest);
         for value in &self.inputs {
@@ -76,7 +103,8 @@ impl Graph {
         for value in self.outputs.iter().chain(more) {
             writer.bytes(12, &value_bytes(value));
         }
-        writer.finish()
+        pieces.push(Piece::Fields(writer.finish()));
+        pieces
     }
 }
 
@@ -114,7 +142,10 @@ fn attribute_bytes(name: &str, value: &Attribute) -> Vec<u8> {
         Attribute::Float(value) => writer.float(2, *value).int(20, 1),
         Attribute::Int(value) => writer.int(3, *value).int(20, 2),
         Attribute::String(value) => writer.bytes(4, value).int(20, 3),
-        Attribute::Tensor(value) => put_tensor(&mut writer, 5, "", value).int(20, 4),
+        Attribute::Tensor(value) => {
+            announce_tensor(&mut writer, 5, "", value);
+            writer.append(|out| value.put_bytes(out)).int(20, 4)
+        }
         Attribute::Floats(values) => {
             for value in values {
                 writer.float(7, *value);
@@ -138,10 +169,11 @@ fn attribute_bytes(name: &str, value: &Attribute) -> Vec<u8> {
     writer.finish()
 }
 
-/// Writes a tensor as a field; its data go from where they are to where they belong, without a stop.
-fn put_tensor<'a>(writer: &'a mut Writer, number: u32, name: &str, tensor: &Tensor) -> &'a mut Writer {
+/// Writes a tensor as a field, all but its data, which must follow. Of an opaque one this is all.
+fn announce_tensor(writer: &mut Writer, number: u32, name: &str, tensor: &Tensor) {
     if let TensorData::Opaque(proto) = &tensor.data {
-        return writer.bytes(number, proto);
+        writer.bytes(number, proto);
+        return;
     }
     let mut head = Writer::default();
     if !tensor.dims.is_empty() {
@@ -153,8 +185,7 @@ fn put_tensor<'a>(writer: &'a mut Writer, number: u32, name: &str, tensor: &Tens
     }
     let len = tensor.byte_len();
     head.announce(9, len);
-    let head = head.finish();
-    writer.announce(number, head.len() + len).raw(&head).append(|out| tensor.put_bytes(out))
+    writer.announce(number, head.len() + len).raw(&head.finish());
 }
 
 fn value_bytes(value: &Value) -> Vec<u8> {

@@ -93,12 +93,14 @@ impl Work<'_> {
             Pass::Prune { pattern, score, sparsity, n, m } => {
                 clock.start("prune");
                 let settings = prune::Settings::new(*pattern, *score, *sparsity, *n, *m);
-                prune(model, &settings, self.data().as_ref())?.notes
+                let step = self.step("Prune", "measuring what flows through the layers");
+                prune(model, &settings, self.data(&step).as_ref())?.notes
             }
             Pass::Factorize { method, energy, macs } => {
                 clock.start("factorize");
                 let settings = factorize::Settings::new(*method, *energy, *macs)?;
-                factorize(model, &settings, self.data().as_ref())?.notes
+                let step = self.step("Factorize", "measuring what flows through the layers");
+                factorize(model, &settings, self.data(&step).as_ref())?.notes
             }
             Pass::Quantize { .. } => return Ok(Vec::new()),
         };

@@ -152,9 +152,9 @@ impl<'a> Work<'a> {
     }
 
     /// Calibration data as passes over the graph take it.
-    pub fn data(&self) -> Option<prune::Data<'_>> {
+    pub fn data<'b>(&'b self, step: &'b dyn Fn(u64, u64) -> bool) -> Option<prune::Data<'b>> {
         let (dataset, samples) = self.calibration.as_ref()?;
-        Some(prune::Data { runtime: &self.runtime, dataset, samples: *samples })
+        Some(prune::Data { runtime: &self.runtime, dataset, samples: *samples, step: Some(step) })
     }
 
     /// The shape of one sample of the data, or of the declared input.
@@ -177,7 +177,7 @@ impl<'a> Work<'a> {
     }
 
     /// Tells the watcher how far a step is, and hears whether to go on.
-    pub fn step(&self, step: &'static str, message: &'static str) -> impl FnMut(u64, u64) -> bool + use<'_> {
+    pub fn step(&self, step: &'static str, message: &'static str) -> impl Fn(u64, u64) -> bool + use<'_> {
         move |done, total| {
             let (step, message) = (step.to_owned(), message.to_owned());
             self.watcher.progress(&Progress { step, message, done, total });
