@@ -1,6 +1,7 @@
 //! The request with everything it names looked up, read and checked: all that can be wrong with an input is found here.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use edgeyard_job::Progress;
 use edgeyard_job::spec::{AccuracyMetric, ModelFormat};
@@ -49,18 +50,13 @@ impl<'a> Work<'a> {
         }
         constraints(request, &recipe)?;
         clock.start("read");
-        // Loading the runtime's library takes as long as reading a model: both happen at once.
-        let runtime = std::thread::spawn(OnnxRuntime::load);
-        let source = fs_err::read(&request.model).map_err(ir::LoadError::Io)?;
-        let imported = source.get(4..8) == Some(b"TFL3");
-        let model = match imported {
-            true => ir::import_tflite(&source)?,
-            false => ir::load(&source, request.model.parent())?,
-        };
-        let reference = match imported || has_external_data(&model.graph, &source) {
-            true => model.to_bytes(),
-            false => source.clone(),
-        };
+        // Loading the runtime's library takes as long as reading a model: both happen at once. Neither outlives this, so that
+        // a program that ends over a broken model does not end in the middle of the other.
+        let (read, runtime) = std::thread::scope(|scope| {
+            let runtime = scope.spawn(OnnxRuntime::load);
+            (Source::read(&request.model), runtime.join())
+        });
+        let Source { file: source, imported, model, reference } = read?;
         let declared = |dataset: &Dataset| match model.graph.inputs.as_slice() {
             [input] if input.has_shape => dataset.check_shape(&input.shape.iter().map(dim).collect::<Vec<_>>()),
             _ => Ok(()),
@@ -87,7 +83,7 @@ impl<'a> Work<'a> {
             None => None,
         };
         check_weights(&model.graph)?;
-        let runtime = runtime.join().map_err(|_| RuntimeError::Interface("loading ONNX Runtime died".to_owned()))??;
+        let runtime = runtime.map_err(|_| RuntimeError::Interface("loading ONNX Runtime died".to_owned()))??;
         let mut work = Self {
             request,
             watcher,
@@ -183,6 +179,30 @@ impl<'a> Work<'a> {
             self.watcher.progress(&Progress { step, message, done, total });
             !self.watcher.cancelled()
         }
+    }
+}
+
+/// The source as it was read.
+struct Source {
+    file: Vec<u8>,
+    imported: bool,
+    model: Model,
+    reference: Vec<u8>,
+}
+
+impl Source {
+    fn read(path: &Path) -> Result<Self, OptimizeError> {
+        let file = fs_err::read(path).map_err(ir::LoadError::Io)?;
+        let imported = file.get(4..8) == Some(b"TFL3");
+        let model = match imported {
+            true => ir::import_tflite(&file)?,
+            false => ir::load(&file, path.parent())?,
+        };
+        let reference = match imported || has_external_data(&model.graph, &file) {
+            true => model.to_bytes(),
+            false => file.clone(),
+        };
+        Ok(Self { file, imported, model, reference })
     }
 }
 
