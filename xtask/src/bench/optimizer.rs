@@ -324,7 +324,7 @@ impl Bench<'_> {
         let mut rows = Vec::new();
         for (name, model, source) in [
             ("mnist", "mnist/mnist-cnn.onnx", self.variables.get("EDGEYARD_MNIST_DIR")),
-            ("keyword", "keyword/keyword-dscnn.onnx", None),
+            ("keyword", "keyword/keyword-cnn.onnx", None),
         ] {
             let (model, data) = (examples.join(model), self.at(name));
             let mut prepare = cmd(&self.python.to_string_lossy(), [examples.join(name).join("prepare.py")]);
