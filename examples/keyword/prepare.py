@@ -1,6 +1,6 @@
 """Speaks ten keywords with espeak-ng and turns them into the .npz data sets of this example. Needs numpy and espeak-ng 1.51.
 
-    python prepare.py OUT_DIR [--train]
+    python prepare.py OUT_DIR [--test 4000] [--train]
 
 Writes calib.npz (x: 256 clips of training voices), test.npz (x, y: 4,000 clips of voices that training never heard) and smoke.npz
 (x, y: the first 512 of them); with --train also train.npz. A clip is one second at 16 kHz with noise and a random start; x holds its
@@ -97,10 +97,11 @@ def clips(part, count, voices):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("out", type=pathlib.Path)
+    arguments.add_argument("--test", type=int, default=TEST, help="how many test clips, from the first on")
     arguments.add_argument("--train", action="store_true")
     arguments = arguments.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    x, y = clips(1, TEST, TEST_VOICES)
+    x, y = clips(1, arguments.test, TEST_VOICES)
     np.savez_compressed(arguments.out / "test.npz", x=x, y=y)
     np.savez_compressed(arguments.out / "smoke.npz", x=x[:512], y=y[:512])
     x, y = clips(2, TRAIN if arguments.train else 256, TRAIN_VOICES)

@@ -346,7 +346,9 @@ mod tests {
         }
     }
 
-    fn with(shift: f32) -> impl Fn(&mut dyn FnMut(&mut dyn Runner)) -> Result<(), RuntimeError> + Sync {
+    type Lend<'a> = &'a mut dyn FnMut(&mut dyn Runner);
+
+    fn with(shift: f32) -> impl Fn(Lend<'_>) -> Result<(), RuntimeError> + Sync {
         move |use_it| {
             use_it(&mut Scores(shift));
             Ok(())

@@ -1,6 +1,6 @@
 //! From a model to a model: finds choices, takes one for each layer, and puts the new layers in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use faer::Mat;
 
@@ -10,7 +10,7 @@ use crate::prune::Data;
 use crate::simplify::remove_dead;
 
 use super::choose::{by_budget, by_energy, least};
-use super::fit::{LONGEST, Moments, moments};
+use super::fit::{Followed, LONGEST, Moments, follow, moments};
 use super::options::{Choice, Factors, Method, choices, factors};
 use super::site::{Kind, Site, sites};
 use super::{FactorizeError, Goal, Outcome, Replaced, Settings};
@@ -49,21 +49,50 @@ pub(super) fn run(model: &mut Model, settings: &Settings, data: Option<&Data<'_>
             by_budget(&options, &whole, room).ok_or_else(beyond)?
         }
     };
-    let mut graph = model.graph.clone();
-    // From the last on, so that places of earlier operators stay right.
-    for ((site, options), taken) in sites.iter().zip(&options).zip(taken).rev() {
-        let Some(choice) = taken.map(|at| &options[at]) else { continue };
-        let factors = factors(site, choice, covariance(site))?;
-        let shift = moments.get(&site.node).filter(|_| site.has_bias).map(|moments| shift(site, &factors, moments));
-        put(&mut graph, site, choice, factors, shift);
+    let mut changed = model.clone();
+    let (mut added, mut fitted) = (0, 0);
+    let mut moved: BTreeSet<String> = BTreeSet::new();
+    // In the order in which they run: each layer is fitted to what those before it really give.
+    for ((site, options), taken) in sites.iter().zip(&options).zip(taken) {
+        let own = moments.get(&site.node);
+        let mut site = Site { node: site.node + added, ..site.clone() };
+        let behind = match data {
+            Some(data) if own.is_some() && !is_sparse(&site) && is_behind(&changed.graph, &moved, &site.input) => {
+                follow(model, &changed, &site, data)?
+            }
+            _ => None,
+        };
+        let (seen, target) = match behind {
+            Some(Followed { weights, moments, target }) => {
+                site.weights = weights;
+                (Some(moments), target)
+            }
+            None if taken.is_none() => continue,
+            None => (own.cloned(), own.map_or_else(Vec::new, |own| applied(&site.weights, &own.mean))),
+        };
+        // What the bias must take up.
+        let shift = |product: &Mat<f64>| -> Option<Vec<f64>> {
+            let now = applied(product, &seen.as_ref().filter(|_| site.has_bias)?.mean);
+            Some(target.iter().zip(now).map(|(target, now)| target - now).collect())
+        };
+        moved.insert(changed.graph.nodes[site.node].output().to_owned());
+        let Some(choice) = taken.map(|at| &options[at]) else {
+            let shift = shift(&site.weights);
+            refit(&mut changed.graph, &site, shift);
+            fitted += 1;
+            continue;
+        };
+        let factors = factors(&site, choice, seen.as_ref().map(|seen| &seen.covariance))?;
+        let shift = shift(&factors.product);
+        added += factors.stages.len() - 1;
+        put(&mut changed.graph, &site, choice, factors, shift);
         let ranks = match choice.method {
             Method::Tucker => choice.ranks.to_vec(),
             Method::Svd | Method::Spatial => vec![choice.ranks[0]],
         };
-        let method = choice.method.name();
         outcome.layers.push(Replaced {
-            layer: site.layer.clone(),
-            method,
+            layer: site.layer,
+            method: choice.method.name(),
             ranks,
             lost_energy: choice.error,
             macs: (site.macs, choice.macs),
@@ -72,7 +101,6 @@ pub(super) fn run(model: &mut Model, settings: &Settings, data: Option<&Data<'_>
     if outcome.layers.is_empty() {
         return Err(nothing(" that far"));
     }
-    outcome.layers.reverse();
     for Replaced { layer, method, ranks, lost_energy, macs } in &outcome.layers {
         let lost = lost_energy * 100.0;
         outcome.notes.push(format!(
@@ -82,16 +110,51 @@ pub(super) fn run(model: &mut Model, settings: &Settings, data: Option<&Data<'_>
             macs.0
         ));
     }
-    remove_dead(&mut graph);
-    note_shapes(&mut graph, &shaped);
-    model.graph = graph;
+    if fitted > 0 {
+        outcome.notes.push(format!("{fitted} more layers were fitted to what those before them give now"));
+    }
+    remove_dead(&mut changed.graph);
+    note_shapes(&mut changed.graph, &shaped);
+    *model = changed;
     Ok(outcome)
 }
 
-/// What the bias must take up: (W − Ŵ) E x.
-fn shift(site: &Site, factors: &Factors, moments: &Moments) -> Vec<f64> {
-    let off = &site.weights - &factors.product;
-    (0..off.nrows()).map(|row| (0..off.ncols()).map(|column| off[(row, column)] * moments.mean[column]).sum()).collect()
+/// Whether the tensor depends on one of `moved`.
+fn is_behind(graph: &Graph, moved: &BTreeSet<String>, tensor: &str) -> bool {
+    let mut behind: BTreeSet<&str> = moved.iter().map(String::as_str).collect();
+    for node in &graph.nodes {
+        if node.reads().any(|name| behind.contains(name)) {
+            behind.extend(node.outputs.iter().map(String::as_str));
+        }
+    }
+    behind.contains(tensor)
+}
+
+/// Whether weights were pruned before: a fit would fill their zeros.
+fn is_sparse(site: &Site) -> bool {
+    let zeros = |column: usize| (0..site.weights.nrows()).filter(|row| site.weights[(*row, column)] == 0.0).count();
+    let zeros: usize = (0..site.weights.ncols()).map(zeros).sum();
+    zeros * 10 > site.weights.nrows() * site.weights.ncols()
+}
+
+/// W · x.
+fn applied(weights: &Mat<f64>, x: &[f64]) -> Vec<f64> {
+    (0..weights.nrows()).map(|row| x.iter().enumerate().map(|(at, x)| weights[(row, at)] * x).sum()).collect()
+}
+
+/// Gives the layer the site's weights, and a bias that takes up `shift`.
+fn refit(graph: &mut Graph, site: &Site, shift: Option<Vec<f64>>) {
+    let old = graph.nodes[site.node].clone();
+    let Some(name) = old.input(1).map(str::to_owned) else { return };
+    let bias = bias(graph, site, &old, shift);
+    let as_it_is = matches!(site.kind, Kind::Conv { .. } | Kind::Gemm { transposed: true });
+    if let Some(tensor) = graph.initializers.get_mut(&name) {
+        tensor.data = matrix(&site.weights, as_it_is).data;
+    }
+    let node = &mut graph.nodes[site.node];
+    node.touch();
+    node.inputs.truncate(2);
+    node.inputs.extend(bias);
 }
 
 /// Replaces the layer's operator by its stages.

@@ -1,6 +1,7 @@
 //! The request with everything it names looked up, read and checked: all that can be wrong with an input is found here.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use edgeyard_job::Progress;
 use edgeyard_job::report::Finding;
@@ -56,21 +57,13 @@ impl<'a> Work<'a> {
         }
         constraints(request, &recipe)?;
         clock.start("read");
-        // Loading the runtime's library takes as long as reading a model: both happen at once.
-        let runtime = std::thread::spawn(OnnxRuntime::load);
-        let source = fs_err::read(&request.model).map_err(ir::LoadError::Io)?;
-        let imported = source.get(4..8) == Some(b"TFL3");
-        let mut model = match imported {
-            true => ir::import_tflite(&source)?,
-            false => ir::load(&source, request.model.parent())?,
-        };
-        let mut input_shapes = request.input_shapes.clone();
-        bind(&mut model.graph, &request.input_values, &mut input_shapes)?;
-        let bound = !request.input_values.is_empty();
-        let reference = match imported || bound || has_external_data(&model.graph, &source) {
-            true => model.to_bytes(),
-            false => source.clone(),
-        };
+        // Loading the runtime's library takes as long as reading a model: both happen at once. Neither outlives this, so that
+        // a program that ends over a broken model does not end in the middle of the other.
+        let (read, runtime) = std::thread::scope(|scope| {
+            let runtime = scope.spawn(OnnxRuntime::load);
+            (Source::read(request), runtime.join())
+        });
+        let Source { file: source, imported, model, reference, input_shapes } = read?;
         let declared = |dataset: &Dataset| match model.graph.inputs.as_slice() {
             [input] => {
                 dataset.check_type(input.dtype)?;
@@ -101,7 +94,7 @@ impl<'a> Work<'a> {
             None => None,
         };
         check_weights(&model.graph)?;
-        let runtime = runtime.join().map_err(|_| RuntimeError::Interface("loading ONNX Runtime died".to_owned()))??;
+        let runtime = runtime.map_err(|_| RuntimeError::Interface("loading ONNX Runtime died".to_owned()))??;
         let mut work = Self {
             request,
             watcher,
@@ -202,6 +195,35 @@ impl<'a> Work<'a> {
             self.watcher.progress(&Progress { step, message, done, total });
             !self.watcher.cancelled()
         }
+    }
+}
+
+/// The source as it was read.
+struct Source {
+    file: Vec<u8>,
+    imported: bool,
+    model: Model,
+    reference: Vec<u8>,
+    input_shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl Source {
+    fn read(request: &Request) -> Result<Self, OptimizeError> {
+        let path: &Path = &request.model;
+        let file = fs_err::read(path).map_err(ir::LoadError::Io)?;
+        let imported = file.get(4..8) == Some(b"TFL3");
+        let mut model = match imported {
+            true => ir::import_tflite(&file)?,
+            false => ir::load(&file, path.parent())?,
+        };
+        let mut input_shapes = request.input_shapes.clone();
+        bind(&mut model.graph, &request.input_values, &mut input_shapes)?;
+        let bound = !request.input_values.is_empty();
+        let reference = match imported || bound || has_external_data(&model.graph, &file) {
+            true => model.to_bytes(),
+            false => file.clone(),
+        };
+        Ok(Self { file, imported, model, reference, input_shapes })
     }
 }
 

@@ -161,7 +161,7 @@ impl Work<'_> {
         let mut unavailable = BTreeMap::new();
         let findings = self.findings(&artifact)?;
         clock.start("cost");
-        let source_cost = self.cost("sourceCost", &prepared.source, &mut unavailable);
+        let source_cost = self.cost("sourceCost", prepared.source, &mut unavailable);
         let cost = self.artifact_cost(prepared, &artifact, &mut unavailable);
         clock.start("layers");
         let layers = self.layers(prepared, &artifact, &mut unavailable);
@@ -265,7 +265,7 @@ impl Work<'_> {
         unavailable: &mut BTreeMap<String, String>,
     ) -> Option<Cost> {
         match self.target.format {
-            ModelFormat::Onnx if prepared.untouched => self.cost("cost", &prepared.source, unavailable),
+            ModelFormat::Onnx if prepared.untouched => self.cost("cost", prepared.source, unavailable),
             ModelFormat::Onnx => match crate::ir::load(artifact, None) {
                 Ok(model) => self.cost("cost", &model.graph, unavailable),
                 Err(error) => {

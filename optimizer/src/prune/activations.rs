@@ -67,21 +67,26 @@ pub fn observe(
     data: &Data<'_>,
     mut see: impl FnMut(&str, &[f32], &[usize]),
 ) -> Result<(), ObserveError> {
-    let mut watched = model.clone();
-    let input = model.graph.inputs.first().map_or(String::new(), |input| input.name.clone());
-    watched.graph.outputs.clear();
-    for name in names.iter().filter(|name| **name != input) {
-        // Without type and shape: the runtime knows them better than a file does.
-        let value = Value { name: name.clone(), dtype: DataType::Undefined, shape: Vec::new(), has_shape: false };
-        watched.graph.outputs.push(value);
-    }
-    if watched.graph.outputs.is_empty() {
-        // A session needs an output; one of the model's own that nobody looks at.
-        watched.graph.outputs.clone_from(&model.graph.outputs);
-    }
-    let mut session = data.runtime.session(&watched.to_bytes(), threads())?;
-    data.dataset.check_shape(session.input_shape())?;
-    let fixed = session.input_shape().first().copied().unwrap_or(-1);
+    observe_all(&[(model, names)], data, |_, name, values, dims| see(name, values, dims))
+}
+
+/// As [`observe`] for several models of the same input, batch by batch: all tensors of the first model, then those of the next. `see` gets
+/// the model's place in the list first.
+///
+/// # Errors
+/// [`ObserveError`].
+pub(crate) fn observe_all(
+    models: &[(&Model, &[String])],
+    data: &Data<'_>,
+    mut see: impl FnMut(usize, &str, &[f32], &[usize]),
+) -> Result<(), ObserveError> {
+    let mut sessions = models
+        .iter()
+        .map(|(model, names)| data.runtime.session(&watched(model, names).to_bytes(), threads()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let declared = sessions.first().map_or(&[][..], |session| session.input_shape());
+    data.dataset.check_shape(declared)?;
+    let fixed = declared.first().copied().unwrap_or(-1);
     let batch = usize::try_from(fixed).map_or(BATCH, |fixed| fixed.max(1));
     let total = data.samples.clamp(1, data.dataset.len());
     data.dataset.for_each_batch(total, batch, |first, mut values, count| -> Result<bool, ObserveError> {
@@ -91,35 +96,56 @@ pub fn observe(
         let size = values.len() / count;
         let rows = if fixed > 0 { batch } else { count };
         let shape = [&[rows], data.dataset.sample_shape()].concat();
-        if names.contains(&input) {
-            see(&input, &values, &[&[count], data.dataset.sample_shape()].concat());
-        }
         for _ in count..rows {
             values.extend_from_within((count - 1) * size..count * size);
         }
         let mut broken = None;
-        session.observe(&values, &shape, |output, dims| {
-            if !names.iter().any(|name| name == output.name) {
-                return;
+        for (which, ((model, names), session)) in models.iter().zip(&mut sessions).enumerate() {
+            if let Some(input) = model.graph.inputs.first().filter(|input| names.contains(&input.name)) {
+                let dims = [&[count], data.dataset.sample_shape()].concat();
+                see(which, &input.name, &values[..count * size], &dims);
             }
-            if output.values.iter().any(|value| !value.is_finite()) {
-                broken.get_or_insert_with(|| output.name.to_owned());
-                return;
-            }
-            let mut dims = dims.to_vec();
-            let mut seen = output.values;
-            if let Some(lead) = dims.first_mut().filter(|lead| **lead == rows && count < rows) {
-                seen = &seen[..seen.len() / rows * count];
-                *lead = count;
-            }
-            see(output.name, seen, &dims);
-        })?;
+            session.observe(&values, &shape, |output, dims| {
+                if !names.iter().any(|name| name == output.name) {
+                    return;
+                }
+                if output.values.iter().any(|value| !value.is_finite()) {
+                    broken.get_or_insert_with(|| output.name.to_owned());
+                    return;
+                }
+                let mut dims = dims.to_vec();
+                let mut seen = output.values;
+                if let Some(lead) = dims.first_mut().filter(|lead| **lead == rows && count < rows) {
+                    seen = &seen[..seen.len() / rows * count];
+                    *lead = count;
+                }
+                see(which, output.name, seen, &dims);
+            })?;
+        }
         match broken {
             Some(tensor) => Err(ObserveError::NotFinite { tensor, sample: first }),
             None => Ok(true),
         }
     })?;
     Ok(())
+}
+
+/// The model with these tensors as its outputs, and without what they do not need.
+fn watched(model: &Model, names: &[String]) -> Model {
+    let mut watched = model.clone();
+    let input = model.graph.inputs.first().map_or("", |input| &input.name);
+    watched.graph.outputs.clear();
+    for name in names.iter().filter(|name| *name != input) {
+        // Without type and shape: the runtime knows them better than a file does.
+        let value = Value { name: name.clone(), dtype: DataType::Undefined, shape: Vec::new(), has_shape: false };
+        watched.graph.outputs.push(value);
+    }
+    if watched.graph.outputs.is_empty() {
+        // A session needs an output; one of the model's own that nobody looks at.
+        watched.graph.outputs.clone_from(&model.graph.outputs);
+    }
+    crate::simplify::remove_dead(&mut watched.graph);
+    watched
 }
 
 /// Mean square of each index along an axis, which may count from the end.

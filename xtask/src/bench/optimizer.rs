@@ -119,15 +119,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let rounds = args.rounds.to_string();
     let bench = Bench { program, python, variables, folder: folder.path(), rounds, start };
     bench.fixture()?;
-    let mut rows = bench.tflite()?;
-    rows.extend(bench.onnx()?);
-    rows.extend(bench.percentile()?);
-    rows.extend(bench.trained()?);
+    let (mut rows, mut failed) = (Vec::new(), None);
+    // What was measured in minutes is printed, whatever fails after it.
+    for part in [Bench::tflite, Bench::onnx, Bench::percentile, Bench::trained] {
+        match part(&bench) {
+            Ok(found) => rows.extend(found),
+            Err(error) => {
+                bench.tell(&format!("failed: {error:#}"));
+                failed = failed.or(Some(error));
+            }
+        }
+    }
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Output::Table => rows.iter().for_each(|row| say(&line(row))),
     }
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 struct Bench<'a> {
@@ -339,7 +346,7 @@ impl Bench<'_> {
         let mut rows = Vec::new();
         for (name, model, source) in [
             ("mnist", "mnist/mnist-cnn.onnx", self.variables.get("EDGEYARD_MNIST_DIR")),
-            ("keyword", "keyword/keyword-dscnn.onnx", None),
+            ("keyword", "keyword/keyword-cnn.onnx", None),
         ] {
             self.tell(&format!("preparing the data of {name}"));
             let (model, data) = (examples.join(model), self.at(name));
