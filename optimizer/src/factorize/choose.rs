@@ -24,10 +24,10 @@ pub(super) fn by_budget(layers: &[Vec<Choice>], whole: &[u64], budget: u64) -> O
     let mut steps: Vec<(f64, usize, Option<usize>)> = Vec::new();
     for (layer, choices) in layers.iter().enumerate() {
         let mut at: Option<usize> = None;
-        let place = |at: Option<usize>| at.map_or((whole[layer], 0.0), |at| (choices[at].macs, choices[at].error));
+        let place = |at: Option<usize>| at.map_or((whole[layer], 0.0), |at| (choices[at].macs, choices[at].weighted));
         loop {
             let (macs, error) = place(at);
-            let slope = |next: usize| (choices[next].error - error) / (macs - choices[next].macs) as f64;
+            let slope = |next: usize| (choices[next].weighted - error) / (macs - choices[next].macs) as f64;
             let next = (0..choices.len()).filter(|next| choices[*next].macs < macs).min_by(|a, b| {
                 // Of equally steep steps the longest, so that none is taken in pieces.
                 slope(*a).total_cmp(&slope(*b)).then(choices[*a].macs.cmp(&choices[*b].macs))
@@ -41,7 +41,7 @@ pub(super) fn by_budget(layers: &[Vec<Choice>], whole: &[u64], budget: u64) -> O
     steps.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut taken: Vec<Option<usize>> = vec![None; layers.len()];
     let place = |layer: usize, at: Option<usize>| {
-        at.map_or((whole[layer], 0.0), |at| (layers[layer][at].macs, layers[layer][at].error))
+        at.map_or((whole[layer], 0.0), |at| (layers[layer][at].macs, layers[layer][at].weighted))
     };
     let mut macs: u64 = whole.iter().sum();
     for (_, layer, next) in steps {
@@ -101,7 +101,7 @@ mod tests {
                 let macs = 1 + random.below(own - 1);
                 let saved = 1.0 - macs as f64 / own as f64;
                 let error = saved * saved * (0.5 + random.below(1000) as f64 / 1000.0);
-                Choice { method: Method::Svd, ranks: [1, 0], macs, error }
+                Choice { method: Method::Svd, ranks: [1, 0], macs, error, weighted: error }
             };
             layers.push((0..6).map(|_| choice(random)).collect());
             whole.push(own);
@@ -122,7 +122,7 @@ mod tests {
                 let picks: Vec<usize> = (0..4).map(|at| code / 7usize.pow(at) % 7).collect();
                 let of = |at: usize| match picks[at] {
                     0 => (whole[at], 0.0),
-                    pick => (layers[at][pick - 1].macs, layers[at][pick - 1].error),
+                    pick => (layers[at][pick - 1].macs, layers[at][pick - 1].weighted),
                 };
                 if (0..4).map(|at| of(at).0).sum::<u64>() <= budget {
                     least = least.min((0..4).map(|at| of(at).1).sum());
@@ -132,7 +132,7 @@ mod tests {
                 None => assert!(least.is_infinite() && super::least(&layers, &whole) > budget),
                 Some(taken) => {
                     let of = |at: usize| {
-                        taken[at].map_or((whole[at], 0.0), |pick| (layers[at][pick].macs, layers[at][pick].error))
+                        taken[at].map_or((whole[at], 0.0), |pick| (layers[at][pick].macs, layers[at][pick].weighted))
                     };
                     assert!((0..4).map(|at| of(at).0).sum::<u64>() <= budget);
                     let error: f64 = (0..4).map(|at| of(at).1).sum();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn energy_takes_the_cheapest_that_keeps_enough() {
-        let choice = |macs, error| Choice { method: Method::Svd, ranks: [1, 0], macs, error };
+        let choice = |macs, error| Choice { method: Method::Svd, ranks: [1, 0], macs, error, weighted: error };
         let choices = [choice(90, 0.0), choice(50, 0.1), choice(40, 0.1), choice(10, 0.5)];
         assert_eq!(by_energy(&choices, 0.9), Some(2));
         assert_eq!(by_energy(&choices, 1.0), Some(0));

@@ -1,7 +1,8 @@
 //! Replaces layers by products of thinner ones. Each layer has options (`options`): how to split it, with what ranks, for
 //! how many multiply-accumulates and at what error; `choose` picks one for each layer, by a share of energy to keep or so
 //! that a budget for the whole model is met with the least error; `rewrite` puts the new layers in. With calibration
-//! data, errors are those of the layers' outputs, not of their weights, and the last factor is fitted to the data.
+//! data, errors are those of the layers' outputs, not of their weights; a budget weighs them by what they do to the model's
+//! outputs (`weigh`), and each layer is fitted to what the changed layers before it give (`fit`), in the order in which they run.
 
 mod choose;
 mod fit;
@@ -9,6 +10,7 @@ mod linear;
 mod options;
 mod rewrite;
 mod site;
+mod weigh;
 
 use thiserror::Error;
 

@@ -28,6 +28,8 @@ pub(super) struct Choice {
     pub macs: u64,
     /// Lost share of the energy, 0 to 1.
     pub error: f64,
+    /// What a budget adds up: the error, or with data what the model's outputs lose by it.
+    pub weighted: f64,
 }
 
 /// How a layer is split.
@@ -84,6 +86,7 @@ pub(super) fn choices(
         }
     }
     found.retain(|choice| choice.macs < site.macs);
+    found.iter_mut().for_each(|choice| choice.weighted = choice.error);
     Ok(found)
 }
 
@@ -144,7 +147,7 @@ impl<'a> Problem<'a> {
             kept += value;
             let rank = at as u64 + 1;
             let macs = self.site.places * rank * (inner * high * wide + out);
-            Choice { method: Method::Svd, ranks: [at + 1, 0], macs, error: self.lost(kept) }
+            Choice { method: Method::Svd, ranks: [at + 1, 0], macs, error: self.lost(kept), weighted: 0.0 }
         };
         Some(values.iter().take(most).enumerate().map(choice).collect())
     }
@@ -197,7 +200,13 @@ impl<'a> Problem<'a> {
                 continue;
             }
             let kept = self.kept(&self.columns_of_spatial(&basis, rank).1)?;
-            choices.push(Choice { method: Method::Spatial, ranks: [rank, 0], macs, error: self.lost(kept) });
+            choices.push(Choice {
+                method: Method::Spatial,
+                ranks: [rank, 0],
+                macs,
+                error: self.lost(kept),
+                weighted: 0.0,
+            });
         }
         Some(choices)
     }
@@ -256,7 +265,13 @@ impl<'a> Problem<'a> {
                 let second = at + 1;
                 let macs = (first * inner * size[0] * size[1]) as u64
                     + self.site.places * (second * (first * high * wide + out)) as u64;
-                choices.push(Choice { method: Method::Tucker, ranks: [first, second], macs, error: self.lost(kept) });
+                choices.push(Choice {
+                    method: Method::Tucker,
+                    ranks: [first, second],
+                    macs,
+                    error: self.lost(kept),
+                    weighted: 0.0,
+                });
             }
         }
         Some(choices)

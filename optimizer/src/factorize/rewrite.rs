@@ -13,6 +13,7 @@ use super::choose::{by_budget, by_energy, least};
 use super::fit::{Followed, LONGEST, Moments, follow, moments};
 use super::options::{Choice, Factors, Method, choices, factors};
 use super::site::{Kind, Site, sites};
+use super::weigh::weigh;
 use super::{FactorizeError, Goal, Outcome, Replaced, Settings};
 
 /// See [`super::factorize`].
@@ -31,11 +32,21 @@ pub(super) fn run(model: &mut Model, settings: &Settings, data: Option<&Data<'_>
         }
     }
     let covariance = |site: &Site| moments.get(&site.node).map(|moments: &Moments| &moments.covariance);
-    let options: Vec<Vec<Choice>> =
+    let mut options: Vec<Vec<Choice>> =
         sites.iter().map(|site| choices(site, settings.method, covariance(site))).collect::<Result<_, _>>()?;
     let nothing = |why: &str| FactorizeError::Nothing { method: settings.method, why: why.to_owned() };
     if options.iter().all(Vec::is_empty) {
         return Err(nothing(""));
+    }
+    if let (Some(data), Goal::Macs(_)) = (data, settings.goal) {
+        weigh(model, &sites, &mut options, data, |site, choice| {
+            let (mut split, own) = (model.clone(), moments.get(&site.node));
+            let factors = factors(site, choice, own.map(|own| &own.covariance))?;
+            let off = &site.weights - &factors.product;
+            let shift = own.filter(|_| site.has_bias).map(|own| applied(&off, &own.mean));
+            put(&mut split.graph, site, choice, factors, shift);
+            Ok(split)
+        })?;
     }
     let taken: Vec<Option<usize>> = match settings.goal {
         Goal::Energy(energy) => options.iter().map(|options| by_energy(options, energy)).collect(),
@@ -207,7 +218,7 @@ fn bias(graph: &mut Graph, site: &Site, old: &Node, shift: Option<Vec<f64>>) -> 
         None => (vec![shift.len()], vec![0.0; shift.len()]),
     };
     let moved = values.iter().zip(&shift).map(|(value, shift)| (f64::from(*value) + shift) as f32).collect();
-    let fresh = graph.fresh(&format!("{}_u_bias", site.layer));
+    let fresh = graph.fresh(&format!("{}_bias", site.layer));
     graph.initializers.insert(fresh.clone(), Tensor { dims, data: TensorData::F32(moved) });
     Some(fresh)
 }

@@ -207,6 +207,88 @@ fn with_data_outputs_are_closer_at_the_same_cost() {
     }
 }
 
+/// Samples of unit size and what runs them, in a folder.
+fn samples(noise: &mut Noise, folder: &std::path::Path, shape: &[usize]) -> (Vec<f32>, Dataset) {
+    let (x, path) = (noise.values(shape.iter().product()), folder.join("x.npz"));
+    write_npz(&path, shape, &x, None);
+    (x, Dataset::open(&path).unwrap())
+}
+
+#[test]
+fn what_comes_behind_a_split_layer_is_fitted_as_least_squares_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, dataset) = samples(&mut Noise::new(31), folder.path(), &[600, 16]);
+    let mut net = Net::new(32, &[0, 16]);
+    let y = net.gemm("x", 16, 24);
+    let hidden = net.relu(&y);
+    // One output: no split of it saves work.
+    let y = net.gemm(&hidden, 24, 1);
+    let source = net.done("behind", &[&y, &hidden]).model;
+    let runtime = OnnxRuntime::load().unwrap();
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 600 };
+    let mut model = source.clone();
+    let settings = Settings { method: Factorization::Auto, goal: Goal::Energy(0.8) };
+    let outcome = factorize(&mut model, &settings, Some(&data)).unwrap();
+    assert_eq!(outcome.layers.len(), 1, "{:?}", outcome.layers);
+    // The same first layer with the second as it was.
+    let mut stale = model.clone();
+    let last = stale.graph.nodes.iter().position(|node| node.output() == y).unwrap();
+    let (now, before) = (stale.graph.nodes[last].inputs.clone(), source.graph.nodes.last().unwrap().inputs.clone());
+    for (now, before) in now[1..].iter().zip(&before[1..]) {
+        stale.graph.initializers.insert(now.clone(), source.graph.initializers[before].clone());
+    }
+    let outputs = |model: &Model| run(&model.to_bytes(), &x, &[600, 16]);
+    let of = |found: &[(String, Vec<usize>, Vec<f32>)], at: usize| found[at].2.clone();
+    let (wanted, got, stale) = (outputs(&source), outputs(&model), outputs(&stale));
+    let error = |got: &[f32]| -> f64 {
+        of(&wanted, 0).iter().zip(got).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / 600.0
+    };
+    for (name, values) in [("hidden", of(&got, 1)), ("wanted", of(&wanted, 0))] {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let least: f64 = python(
+        "import sys, numpy as np\n\
+         read = lambda name: np.fromfile(sys.argv[1] + '/' + name, np.float32).astype(np.float64)\n\
+         x, y = np.c_[read('hidden').reshape(600, 24), np.ones(600)], read('wanted')\n\
+         print(np.mean((x @ np.linalg.lstsq(x, y, rcond=None)[0] - y) ** 2))",
+        &[folder.path()],
+    )
+    .trim()
+    .parse()
+    .unwrap();
+    let (ours, stale) = (error(&of(&got, 0)), error(&of(&stale, 0)));
+    assert!(
+        least > 0.0 && ours >= least * 0.999 && ours < least * 1.05 && ours < stale * 0.8,
+        "{ours} {least} {stale}"
+    );
+}
+
+#[test]
+fn with_data_weights_of_exact_rank_give_equal_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut noise = Noise::new(33);
+    let (x, dataset) = samples(&mut noise, folder.path(), &[64, 8, 6, 6]);
+    let mut net = Net::new(34, &[0, 8, 6, 6]);
+    net.constant("a", Tensor::f32(&[16, 8, 3, 3], low_rank(&mut noise, 16, 72, 3)));
+    net.constant("b", Tensor::f32(&[16, 16, 1, 1], low_rank(&mut noise, 16, 16, 4)));
+    let y = net.op("Conv", &["x", "a"], &[("pads", ints(&[1; 4]))]);
+    let y = net.relu(&y);
+    let y = net.op("Conv", &[&y, "b"], &[]);
+    let y = net.relu(&y);
+    let y = net.head(&y, 16);
+    let source = net.done("exact", &[&y]).model;
+    let runtime = OnnxRuntime::load().unwrap();
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 64 };
+    let mut model = source.clone();
+    // What rank 3 and 4 need; less would not do.
+    let outcome =
+        factorize(&mut model, &Settings { method: Factorization::Auto, goal: Goal::Macs(0.5) }, Some(&data)).unwrap();
+    assert!(outcome.layers.iter().all(|layer| layer.lost_energy < 1e-9), "{:?}", outcome.layers);
+    let outputs = |model: &Model| run_one(&model.to_bytes(), &x, &[64, 8, 6, 6]);
+    assert_near(&outputs(&source), &outputs(&model), 1e-5);
+}
+
 #[test]
 fn goals_that_are_none_are_refused_and_nothing_changes() {
     let none = [
