@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use edgeyard_job::spec::{Calibrator, Granularity};
-use edgeyard_optimizer::ir::{Tensor, TensorData};
+use edgeyard_optimizer::ir::{Tensor, TensorData, import_tflite};
 use edgeyard_optimizer::lower::{Choices, Int8Io, Mode, Ranges, to_tflite_with};
 use edgeyard_optimizer::runtime::LiteRt;
 use edgeyard_tflite::{BuiltinOp, Model, TensorType, read};
@@ -132,6 +132,14 @@ fn blocks_of_four_bit_weights_keep_what_channels_lose() {
     assert_eq!(notes, ["weights of 1 matrix products in 4-bit integers, in blocks of 32"]);
     let (_, _, channels) = lowered(&bench, Mode::Int4Weights, &Choices::default());
     assert!(found > channels + 6.0, "{found:.1} dB in blocks, {channels:.1} dB in channels");
+    // Read back as ONNX it is as good: only the weights are rounded there.
+    let imported = import_tflite(&bytes).unwrap().to_bytes();
+    let source = bench.builder.bytes();
+    let run = |model: &[u8]| -> Vec<f32> {
+        bench.evaluation.chunks_exact(inputs).flat_map(|x| run_one(model, x, &bench.input)).collect()
+    };
+    let back = sqnr(&run(&source), &run(&imported));
+    assert!(back > channels + 6.0, "{back:.1} dB imported, {channels:.1} dB in channels");
     // The bytes: integers from -8 to 7, two to a byte, and a half for each block of a row.
     let model = read(&bytes).unwrap();
     let graph = &model.subgraphs[0];

@@ -270,7 +270,7 @@ pub fn check(cases: Vec<Case>) {
                     {
                         failures.push(format!("{}: operators {operators:?}, expected {expected:?}", case.name));
                     }
-                    if matches!(mode, Mode::Float32 | Mode::Int8 { io: Int8Io::Float }) {
+                    if matches!(mode, Mode::Float32 | Mode::Int4Weights | Mode::Int8 { io: Int8Io::Float }) {
                         match import_tflite(&lowered.bytes) {
                             Ok(model) if mode == Mode::Float32 => {
                                 std::fs::write(at(&case.name, "import.onnx"), model.to_bytes()).unwrap();

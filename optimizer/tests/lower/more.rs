@@ -18,7 +18,7 @@ fn places(case: Case, name: &str, shape: &[usize], values: &[i64]) -> Case {
 }
 
 fn flagged(case: Case, name: &str, shape: &[usize]) -> Case {
-    let flags = (0..shape.iter().product()).map(|at: usize| at % 3 == 0).collect();
+    let flags = (0..shape.iter().product()).map(|at: usize| at.is_multiple_of(3)).collect();
     constant(case, name, shape, TensorData::Bool(flags))
 }
 

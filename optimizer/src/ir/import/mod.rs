@@ -166,7 +166,10 @@ impl<'a> Import<'a> {
     }
 
     fn is_quantised(&self, at: usize) -> bool {
-        self.source.tensors[at].quantization.as_ref().is_some_and(|found| !found.scale.is_empty())
+        self.source.tensors[at]
+            .quantization
+            .as_ref()
+            .is_some_and(|found| !found.scale.is_empty() || found.blocks.is_some())
     }
 
     /// The element type the tensor has here.
@@ -214,12 +217,18 @@ impl<'a> Import<'a> {
             tfl::TensorType::Int64 => DataType::I64,
             tfl::TensorType::Int32 => DataType::I32,
             tfl::TensorType::Int16 => DataType::I16,
-            tfl::TensorType::Int8 => DataType::I8,
+            tfl::TensorType::Int8 | tfl::TensorType::Int4 => DataType::I8,
             tfl::TensorType::Uint8 => DataType::U8,
             tfl::TensorType::Bool => DataType::Bool,
             other => return Err(self.refuse(format!("constant {} is of type {other}", self.names[at]))),
         };
-        let raw = Tensor::from_bytes(dims, stored, bytes).ok_or_else(wrong)?;
+        let mut bytes = std::borrow::Cow::Borrowed(bytes);
+        if tensor.dtype == tfl::TensorType::Int4 {
+            // Two to a byte, the first in the low half; a half may be left over.
+            let halves = bytes.iter().flat_map(|byte| [(byte << 4) as i8 >> 4, *byte as i8 >> 4]);
+            bytes = halves.map(|integer| integer as u8).take(dims.iter().product()).collect::<Vec<u8>>().into();
+        }
+        let raw = Tensor::from_bytes(dims, stored, &bytes).ok_or_else(wrong)?;
         if self.is_quantised(at) {
             return self.dequantised(at, &raw);
         }
@@ -236,13 +245,27 @@ impl<'a> Import<'a> {
         let Some(found) = &self.source.tensors[at].quantization else { return Ok(raw.clone()) };
         let bad = || self.refuse(format!("the scales of {} do not fit it", self.names[at]));
         let integers = raw.to_i64().ok_or_else(bad)?;
+        if let Some(blocks) = found.blocks {
+            let size = usize::try_from(blocks.size).ok().filter(|size| *size > 0).ok_or_else(bad)?;
+            let scales = usize::try_from(blocks.scales).ok().filter(|scales| *scales != at).ok_or_else(bad)?;
+            if blocks.zero_points != -1
+                || self.is_quantised(scales)
+                || raw.dims.last().is_none_or(|row| row % size != 0)
+            {
+                return Err(bad());
+            }
+            let scales = self.constant(scales)?.to_f32().ok_or_else(bad)?;
+            let real = |(index, value): (usize, &i64)| Some(*value as f32 * scales.get(index / size)?);
+            let reals: Option<Vec<f32>> = integers.iter().enumerate().map(real).collect();
+            return Ok(Tensor::f32(&raw.dims, reals.ok_or_else(bad)?));
+        }
         let (count, inner) = if found.scale.len() == 1 {
             (1, 1)
         } else {
             let axis = usize::try_from(found.dimension).ok().filter(|axis| *axis < raw.dims.len()).ok_or_else(bad)?;
             (raw.dims[axis], raw.dims[axis + 1..].iter().product::<usize>().max(1))
         };
-        if found.scale.len() != count || found.blocks.is_some() || found.has_details {
+        if found.scale.len() != count || found.has_details {
             return Err(bad());
         }
         let zero = |channel: usize| found.zero_point.get(channel).copied().unwrap_or(0);
