@@ -131,7 +131,7 @@ pub struct Outline {
 /// # Errors
 /// As [`to_tflite`].
 pub fn outline(graph: &Graph) -> Result<Outline, LowerError> {
-    let (mut draft, _) = walk::walk(graph, false)?;
+    let (mut draft, _) = walk::walk(graph)?;
     quantize::expand_clamps(&mut draft);
     let (model, nodes) = emit::model(&draft);
     Ok(Outline { model, nodes })
@@ -158,9 +158,7 @@ pub fn to_tflite_with(
     let mut fused = graph.clone();
     fuse_patterns(&mut fused, Allowed::All);
     let graph = &fused;
-    // Weights of an operator for sequences would stay floats where others' become integers.
-    let sequences = matches!(mode, Mode::Float32 | Mode::Float16Weights);
-    let (mut draft, mut notes) = walk::walk(graph, sequences)?;
+    let (mut draft, mut notes) = walk::walk(graph)?;
     match mode {
         Mode::Float32 => quantize::expand_clamps(&mut draft),
         Mode::Float16Weights => {

@@ -87,6 +87,7 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "And" => logic::compare(walk, Tfl::LOGICAL_AND),
         "Or" => logic::compare(walk, Tfl::LOGICAL_OR),
         "Not" => logic::not(walk),
+        "OneHot" => logic::one_hot(walk),
         "Erf" => formula::erf(walk),
         "Reciprocal" => formula::reciprocal(walk),
         "Mish" => formula::mish(walk),
