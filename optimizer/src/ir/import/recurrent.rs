@@ -13,6 +13,8 @@ const PEEPHOLES: [usize; 3] = [9, 11, 10];
 const INPUT_WEIGHTS: usize = 1;
 const RECURRENT_WEIGHTS: usize = 5;
 const BIASES: usize = 12;
+/// A list as long is made for it before its weights are looked at.
+const MAX_HIDDEN: usize = 1 << 16;
 
 impl Import<'_> {
     /// Writes the operator; all of its weights are ordinary tensors, so gates are put together by `Concat`.
@@ -35,6 +37,9 @@ impl Import<'_> {
             return Err(self.refuse("its input or weights have other dimensions than an LSTM's"));
         };
         let (hidden, width) = (*hidden, *width);
+        if hidden > MAX_HIDDEN {
+            return Err(self.refuse(format!("its state has {hidden} elements")));
+        }
         if hidden != width {
             return Err(self.refuse("its recurrent weights are not square"));
         }
