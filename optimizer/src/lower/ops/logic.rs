@@ -149,9 +149,12 @@ pub(super) fn one_hot(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let mut made = walk.emit(BuiltinOp::CAST, options, &[either], &dims);
     walk.draft.tensors[made].dtype = TensorType::Float32;
     if (off, on) != (0.0, 1.0) {
+        // What lies between was not calibrated, and the CAST is computed in floats anyway.
         walk.draft.tensors[made].origin = None;
+        walk.draft.tensors[made].keeps_float = true;
         let factor = walk.draft.constant(&[1], Value::F32(vec![on - off]));
         made = walk.emit_inner(BuiltinOp::MUL, opt::Mul::default(), &[made, factor], &dims);
+        walk.draft.tensors[made].keeps_float = true;
         let start = walk.draft.constant(&[1], Value::F32(vec![off]));
         made = walk.emit(BuiltinOp::ADD, elementwise::add_options(), &[made, start], &dims);
     }

@@ -1,7 +1,7 @@
 //! Ranges of tensors that calibration has not seen because lowering made them, by interval arithmetic on the operation
 //! that computes them.
 
-use edgeyard_tflite::{BuiltinOp, TensorType};
+use edgeyard_tflite::BuiltinOp;
 
 use super::super::draft::{Draft, Op, TensorId, Value};
 use super::super::ranges::Range;
@@ -31,10 +31,6 @@ pub(super) fn of(draft: &Draft, op: &Op, known: impl Fn(TensorId) -> Option<Rang
         }
         BuiltinOp::RELU => Range { min: input(0)?.min.max(0.0), max: input(0)?.max.max(0.0) },
         BuiltinOp::MEAN | BuiltinOp::QUANTIZE => input(0)?,
-        // Whether something is so, as a number.
-        BuiltinOp::CAST if draft.tensors[(*op.inputs.first()?)?].dtype == TensorType::Bool => {
-            Range { min: 0.0, max: 1.0 }
-        }
         BuiltinOp::FULLY_CONNECTED => fully_connected(draft, op, input(0)?)?,
         _ => return None,
     };
