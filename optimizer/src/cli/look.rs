@@ -15,13 +15,13 @@ use edgeyard_optimizer::diff::{Samples, bars, diff, svg};
 use edgeyard_optimizer::inspect::{Content, File, inspect};
 use edgeyard_optimizer::lint::{lint_artifact, lint_source, refused};
 use edgeyard_optimizer::optimize::Watcher;
-use edgeyard_optimizer::simplify::{Shapes, explicit_padding, simplify};
+use edgeyard_optimizer::simplify::{Shapes, bind, explicit_padding, simplify};
 use edgeyard_targets::Target;
 use serde::Serialize;
 
 use super::bar::Bar;
 use super::passes::{self, Stated};
-use super::run::input_shape;
+use super::run::{input_shape, input_value};
 use super::{Format, Output, complain, print};
 
 /// Arguments of `inspect`.
@@ -73,6 +73,9 @@ pub struct Diff {
     /// The shape of an input whose dimensions are free, batch included.
     #[arg(long, value_name = "NAME=1,3,224,224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
+    /// The value of an input that the other model has no more, as `run` was told.
+    #[arg(long, value_name = "NAME=16000", value_parser = input_value)]
+    input_value: Vec<(String, f64)>,
     /// Also draw the bars as a picture.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -83,12 +86,16 @@ pub struct Diff {
 impl Diff {
     /// Does the work.
     pub fn run(self) -> Code {
-        let Self { reference, other, data, samples, input_shape, plot, format } = self;
-        let shapes: BTreeMap<_, _> = input_shape.into_iter().collect();
-        let read = || {
+        let Self { reference, other, data, samples, input_shape, input_value, plot, format } = self;
+        let mut shapes: BTreeMap<_, _> = input_shape.into_iter().collect();
+        let values = input_value.into_iter().collect();
+        let mut read = || {
             let mut reference = File::read(&reference)?;
+            if let Content::Onnx(model) = &mut reference.content {
+                bind(&mut model.graph, &values, &mut shapes)?;
+            }
             reference.fix_shapes(&shapes)?;
-            Ok::<_, edgeyard_optimizer::inspect::InspectError>((reference, File::read(&other)?))
+            Ok::<_, Box<dyn std::error::Error>>((reference, File::read(&other)?))
         };
         let bad = |error: &dyn std::error::Error| {
             complain(error);
@@ -96,7 +103,7 @@ impl Diff {
         };
         let (reference, other) = match read() {
             Ok(files) => files,
-            Err(error) => return bad(&error),
+            Err(error) => return bad(error.as_ref()),
         };
         let samples_from = match data.as_deref().map(Dataset::open).transpose() {
             Ok(dataset) => dataset.map_or(Samples::MadeUp, Samples::Data),
@@ -141,6 +148,9 @@ pub struct Lint {
     /// The shape of an input whose dimensions are free, batch included.
     #[arg(long, value_name = "NAME=1,3,224,224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
+    /// The value of an input that is to be a constant.
+    #[arg(long, value_name = "NAME=16000", value_parser = input_value)]
+    input_value: Vec<(String, f64)>,
     #[command(flatten)]
     format: Format,
 }
@@ -162,7 +172,7 @@ impl Lint {
     }
 
     fn findings(self) -> Result<Vec<Finding>, String> {
-        let Self { model, target, pass, input_shape, format: _ } = self;
+        let Self { model, target, pass, input_shape, input_value, format: _ } = self;
         let explain = |error: &dyn std::error::Error| edgeyard_optimizer::job::explain(error);
         let target = Target::find(&target).map_err(|error| explain(&error))?;
         let stated: Vec<Pass> = pass.into_iter().map(|stated| stated.pass(&[])).collect::<Result<_, _>>()?;
@@ -175,8 +185,10 @@ impl Lint {
             Content::TfLite(_) => return Err(format!("{} is finished; leave --pass out", file.name)),
             Content::Onnx(source) => source,
         };
+        let mut source = source;
         let recipe = target.recipe(&stated).map_err(|error| explain(&error))?;
-        let shapes: BTreeMap<_, _> = input_shape.into_iter().collect();
+        let mut shapes: BTreeMap<_, _> = input_shape.into_iter().collect();
+        bind(&mut source.graph, &input_value.into_iter().collect(), &mut shapes).map_err(|error| explain(&error))?;
         let shapes = if target.format == ModelFormat::Onnx && shapes.is_empty() {
             Shapes::Declared
         } else {

@@ -40,8 +40,6 @@ pub(super) struct Slot {
     pub keeps_float: bool,
     /// Never below zero, whatever the input: after a ReLU, for instance.
     pub non_negative: bool,
-    /// State that the operator reading it keeps from one inference to the next.
-    pub variable: bool,
 }
 
 /// An operation; inputs that are left out are `None`.
@@ -183,7 +181,6 @@ impl Draft {
             origin: origin.map(str::to_owned),
             keeps_float: false,
             non_negative: false,
-            variable: false,
         })
     }
 
@@ -198,7 +195,6 @@ impl Draft {
             origin: None,
             keeps_float: false,
             non_negative: false,
-            variable: false,
         })
     }
 

@@ -153,7 +153,7 @@ pub struct StaysFloat {
 /// # Errors
 /// As [`to_tflite`].
 pub fn outline(graph: &Graph, mode: Mode) -> Result<Outline, LowerError> {
-    let (mut draft, _) = walk::walk(graph, has_sequences(mode))?;
+    let (mut draft, _) = walk::walk(graph)?;
     let floats = match mode {
         Mode::Int8 { .. } => quantize::stay_float(&draft, quantize::Activations::Int8),
         Mode::Int16Activations { .. } => quantize::stay_float(&draft, quantize::Activations::Int16),
@@ -162,11 +162,6 @@ pub fn outline(graph: &Graph, mode: Mode) -> Result<Outline, LowerError> {
     quantize::expand_clamps(&mut draft);
     let (model, nodes) = emit::model(&draft);
     Ok(Outline { model, nodes, floats })
-}
-
-/// Whether operators for whole sequences are used: their weights would stay floats where others' become integers.
-fn has_sequences(mode: Mode) -> bool {
-    matches!(mode, Mode::Float32 | Mode::Float16Weights)
 }
 
 /// Lowers a simplified graph of static shapes.
@@ -191,7 +186,7 @@ pub fn to_tflite_with(
     fuse_patterns(&mut fused, Allowed::All);
     let choices = &Choices { keep_float: kept_after_fusion(graph, &fused, &choices.keep_float)?, ..choices.clone() };
     let graph = &fused;
-    let (mut draft, mut notes) = walk::walk(graph, has_sequences(mode))?;
+    let (mut draft, mut notes) = walk::walk(graph)?;
     match mode {
         Mode::Float32 => quantize::expand_clamps(&mut draft),
         Mode::Float16Weights => {

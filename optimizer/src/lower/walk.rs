@@ -21,20 +21,18 @@ pub(super) struct Walk<'g> {
     pub notes: Vec<String>,
     /// Index of the node being lowered.
     pub at: usize,
-    /// Operators that compute whole sequences in floats are there.
-    pub sequences: bool,
     stored: BTreeMap<&'g str, Stored>,
     /// How many nodes and graph outputs read each ONNX tensor.
     readers: BTreeMap<&'g str, usize>,
 }
 
-/// Lowers every node; `sequences` allows operators that compute whole sequences in floats.
-pub(super) fn walk(graph: &Graph, sequences: bool) -> Result<(Draft, Vec<String>), LowerError> {
+/// Lowers every node.
+pub(super) fn walk(graph: &Graph) -> Result<(Draft, Vec<String>), LowerError> {
     let mut readers: BTreeMap<&str, usize> = BTreeMap::new();
     for name in graph.nodes.iter().flat_map(|node| &node.inputs).chain(graph.outputs.iter().map(|value| &value.name)) {
         *readers.entry(name).or_default() += 1;
     }
-    let mut walk = Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, sequences, stored: BTreeMap::new(), readers };
+    let mut walk = Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, stored: BTreeMap::new(), readers };
     walk.inputs()?;
     for (at, node) in graph.nodes.iter().enumerate() {
         walk.at = at;

@@ -34,7 +34,8 @@ pub(super) struct Work<'a> {
     pub simplified: Graph,
     /// What runs as the source: the file, with what lay in files beside it.
     pub reference: Vec<u8>,
-    /// The source runs in LiteRT: a `.tflite` whose inputs are as they were.
+    /// The source runs in LiteRT: a `.tflite` whose inputs are as they were, without variable tensors, which LiteRT's
+    /// compiled models refuse.
     pub runs_as_tflite: bool,
     /// Shapes that were given for inputs that are still there.
     input_shapes: BTreeMap<String, Vec<usize>>,
@@ -63,7 +64,7 @@ impl<'a> Work<'a> {
             let runtime = scope.spawn(OnnxRuntime::load);
             (Source::read(request), runtime.join())
         });
-        let Source { file: source, imported, model, reference, input_shapes } = read?;
+        let Source { file: source, imported, runs_as_tflite, model, reference, input_shapes } = read?;
         let declared = |dataset: &Dataset| match model.graph.inputs.as_slice() {
             [input] => {
                 dataset.check_type(input.dtype)?;
@@ -104,7 +105,7 @@ impl<'a> Work<'a> {
             model,
             simplified: Graph::default(),
             reference,
-            runs_as_tflite: imported && !bound,
+            runs_as_tflite,
             input_shapes,
             imported,
             calibration,
@@ -202,6 +203,8 @@ impl<'a> Work<'a> {
 struct Source {
     file: Vec<u8>,
     imported: bool,
+    /// Whether the file itself is the reference, in LiteRT.
+    runs_as_tflite: bool,
     model: Model,
     reference: Vec<u8>,
     input_shapes: BTreeMap<String, Vec<usize>>,
@@ -219,11 +222,12 @@ impl Source {
         let mut input_shapes = request.input_shapes.clone();
         bind(&mut model.graph, &request.input_values, &mut input_shapes)?;
         let bound = !request.input_values.is_empty();
+        let runs_as_tflite = imported && !bound && !has_state(&file);
         let reference = match imported || bound || has_external_data(&model.graph, &file) {
             true => model.to_bytes(),
             false => file.clone(),
         };
-        Ok(Self { file, imported, model, reference, input_shapes })
+        Ok(Self { file, imported, runs_as_tflite, model, reference, input_shapes })
     }
 }
 
@@ -243,6 +247,12 @@ fn constraints(request: &Request, recipe: &Recipe) -> Result<(), OptimizeError> 
         _ if request.max_size_bytes == Some(0) => impossible("maxSize is 0: no model is that small"),
         _ => Ok(()),
     }
+}
+
+/// Whether a `.tflite` keeps something from one inference to the next.
+fn has_state(source: &[u8]) -> bool {
+    edgeyard_tflite::read(source)
+        .is_ok_and(|model| model.subgraphs.iter().flat_map(|graph| &graph.tensors).any(|tensor| tensor.is_variable))
 }
 
 /// Whether weights lie in files beside the model.

@@ -31,15 +31,23 @@ pub fn bind(
         }
         let input = &graph.inputs[at];
         let dims = match (shapes.get(name), input.has_shape) {
-            (Some(shape), _) => shape.clone(),
-            (None, false) => return Err(wrong(format!("the model does not say its shape: add --input-shape {name}=…"))),
+            (Some(shape), false) => shape.clone(),
+            (Some(shape), true) => {
+                let fits = |(dim, size): (&Dim, &usize)| !matches!(dim, Dim::Static(declared) if declared != size);
+                if shape.len() != input.shape.len() || !input.shape.iter().zip(shape).all(fits) {
+                    let declared = input.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    return Err(SimplifyError::WrongShape { input: name.clone(), declared, given: shape.clone() });
+                }
+                shape.clone()
+            }
+            (None, false) => {
+                return Err(wrong(format!("the model does not say its shape: add --input-shape {name}=…")));
+            }
             (None, true) => {
                 let size = |(position, dim): (usize, &Dim)| match dim {
                     Dim::Static(size) => Ok(*size),
                     _ if position == 0 => Ok(1),
-                    dim => {
-                        Err(SimplifyError::FreeDimension { input: name.clone(), dim: dim.to_string(), position })
-                    }
+                    dim => Err(SimplifyError::FreeDimension { input: name.clone(), dim: dim.to_string(), position }),
                 };
                 input.shape.iter().enumerate().map(size).collect::<Result<_, _>>()?
             }

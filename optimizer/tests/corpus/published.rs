@@ -45,11 +45,12 @@ fn sounds_and_bytes() {
     check(
         &corpus(),
         &[
-            // The sampling rate is an input that decides which branch of an If is taken.
-            Expected { values: RATE, ..model("silero-vad", SILERO, 20.0) },
-            Expected { values: RATE, ..model("silero-vad-ifless", SILERO, 20.0) },
-            Expected { values: RATE, ..model("silero-vad-16k", SILERO, 20.0) },
-            model("magika", &[], 10.0),
+            // The sampling rate is an input that decides which branch of an If is taken. Tones are no voice: int8 gives a
+            // probability of 0.03 in steps of 1/256.
+            Expected { values: RATE, ..model("silero-vad", SILERO, 3.0) },
+            Expected { values: RATE, ..model("silero-vad-ifless", SILERO, 3.0) },
+            Expected { values: RATE, ..model("silero-vad-16k", SILERO, 3.0) },
+            model("magika", &[], 40.0),
             // Its logarithm magnifies rounding: ONNX Runtime's own optimiser keeps 87 dB of it, LiteRT 65 dB.
             Expected { float: Lowers::To(60.0), ..model("basic-pitch", &[], 4.0) },
             // Squares and logarithms of a spectrum: 8 bits leave little.

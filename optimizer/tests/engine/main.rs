@@ -12,6 +12,7 @@ mod calibrated;
 mod patterns;
 mod quantized;
 mod compressed;
+mod inputs;
 mod integers;
 mod command_line;
 mod pipeline;

@@ -7,8 +7,8 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgeyard_crds::optimization::{
-    AccuracyMetric, Constraints, Goal, InputShape, InputValue, ModelFormat, ModelOptimizationSpec, Objective, ObjectiveMetric,
-    PartialFailurePolicy, Variant,
+    AccuracyMetric, Constraints, Goal, InputShape, InputValue, ModelFormat, ModelOptimizationSpec, Objective,
+    ObjectiveMetric, PartialFailurePolicy, Variant,
 };
 use edgeyard_job::media_type;
 use edgeyard_job::spec;

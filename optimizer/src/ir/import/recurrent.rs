@@ -13,6 +13,8 @@ const PEEPHOLES: [usize; 3] = [9, 11, 10];
 const INPUT_WEIGHTS: usize = 1;
 const RECURRENT_WEIGHTS: usize = 5;
 const BIASES: usize = 12;
+/// A list as long is made for it before its weights are looked at.
+const MAX_HIDDEN: usize = 1 << 16;
 
 impl Import<'_> {
     /// Writes the operator; all of its weights are ordinary tensors, so gates are put together by `Concat`.
@@ -35,6 +37,9 @@ impl Import<'_> {
             return Err(self.refuse("its input or weights have other dimensions than an LSTM's"));
         };
         let (hidden, width) = (*hidden, *width);
+        if hidden > MAX_HIDDEN {
+            return Err(self.refuse(format!("its state has {hidden} elements")));
+        }
         if hidden != width {
             return Err(self.refuse("its recurrent weights are not square"));
         }
@@ -70,8 +75,7 @@ impl Import<'_> {
         if self.optional(first).is_none() {
             return Err(self.refuse("its input gate is coupled to its forget gate"));
         }
-        let mut parts: Vec<String> =
-            ORDER.iter().map(|place| self.read(first + place)).collect::<Result<_, _>>()?;
+        let mut parts: Vec<String> = ORDER.iter().map(|place| self.read(first + place)).collect::<Result<_, _>>()?;
         parts.extend_from_slice(behind);
         Ok(self.one_direction(&parts))
     }
@@ -88,7 +92,8 @@ impl Import<'_> {
     pub(super) fn reverse(&mut self) -> Result<(), ImportError> {
         let (x, axes) = (self.read(0)?, self.integers(1)?);
         let count = axes.len();
-        let lists = [("starts", vec![-1; count]), ("ends", vec![i64::MIN; count]), ("axes", axes), ("steps", vec![-1; count])];
+        let lists =
+            [("starts", vec![-1; count]), ("ends", vec![i64::MIN; count]), ("axes", axes), ("steps", vec![-1; count])];
         let [starts, ends, axes, steps] = lists.map(|(name, values)| self.list(name, &values));
         self.last("Slice", &[&x, &starts, &ends, &axes, &steps], Vec::new())
     }

@@ -155,6 +155,14 @@ pub(super) fn prelu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 }
 
 fn binary(walk: &mut Walk<'_>, op: BuiltinOp, options: impl Into<Options>) -> Result<(), LowerError> {
+    if matches!(op, BuiltinOp::ADD | BuiltinOp::SUB | BuiltinOp::MUL) {
+        // Positions and class numbers are counted with, too.
+        let (a, b) = (walk.any(0)?, walk.any(1)?);
+        let [kind, other] = [&a, &b].map(|operand| walk.draft.tensors[operand.tensor].dtype);
+        if kind == other && matches!(kind, TensorType::Int32 | TensorType::Int64) {
+            return binary_of(walk, op, options, &a, &b);
+        }
+    }
     let (a, b) = (walk.operand(0)?, walk.operand(1)?);
     binary_of(walk, op, options, &a, &b)
 }

@@ -249,3 +249,52 @@ pub(super) fn expand(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     super::shape::repeated(walk, &x, &repeats);
     Ok(())
 }
+
+/// `OneHot` of integers: whether they equal each class, as numbers. A class may also be counted from the end.
+pub(super) fn one_hot(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.any(0)?;
+    let kind = walk.draft.tensors[x.tensor].dtype;
+    if !matches!(kind, TensorType::Int32 | TensorType::Int64) {
+        return Err(walk.refuse(format!("its indices are {kind}"), "only integers of 32 or 64 bits are lowered"));
+    }
+    let dims = walk.shape(walk.node().output())?;
+    let rank = dims.len();
+    let axis = super::axis(walk, walk.node().int("axis", -1), rank)?;
+    let (_, values) = walk.floats(2, "values")?;
+    let [off, on] = values[..] else { return Err(walk.refuse("its values are not two", "repair the model")) };
+    let plain = x.plain(&mut walk.draft, walk.at);
+    let narrow = walk.narrow(plain);
+    let mut wide = x.dims.clone();
+    wide.insert(axis, 1);
+    let indices = walk.draft.reshaped(walk.at, narrow, &wide);
+    let classes = dims[axis] as i32;
+    let mut row = vec![1; rank - axis];
+    row[0] = dims[axis];
+    let long = walk.draft.tensors[indices].dtype == TensorType::Int64;
+    let equals = |walk: &mut Walk<'_>, first: i32| {
+        let numbers = first..first + classes;
+        let value = if long { Value::I64(numbers.map(i64::from).collect()) } else { Value::I32(numbers.collect()) };
+        let row = walk.draft.constant(&row, value);
+        let made = walk.emit_inner(BuiltinOp::EQUAL, Options::Empty(53), &[indices, row], &dims);
+        walk.draft.tensors[made].dtype = TensorType::Bool;
+        made
+    };
+    let (counted, backwards) = (equals(walk, 0), equals(walk, -classes));
+    let either = walk.emit_inner(BuiltinOp::LOGICAL_OR, Options::Empty(60), &[counted, backwards], &dims);
+    walk.draft.tensors[either].dtype = TensorType::Bool;
+    let options = opt::Cast { in_data_type: TensorType::Bool, out_data_type: TensorType::Float32 };
+    let mut made = walk.emit(BuiltinOp::CAST, options, &[either], &dims);
+    walk.draft.tensors[made].dtype = TensorType::Float32;
+    if (off, on) != (0.0, 1.0) {
+        // What lies between was not calibrated, and the CAST is computed in floats anyway.
+        walk.draft.tensors[made].origin = None;
+        walk.draft.tensors[made].keeps_float = true;
+        let factor = walk.draft.constant(&[1], Value::F32(vec![on - off]));
+        made = walk.emit_inner(BuiltinOp::MUL, opt::Mul::default(), &[made, factor], &dims);
+        walk.draft.tensors[made].keeps_float = true;
+        let start = walk.draft.constant(&[1], Value::F32(vec![off]));
+        made = walk.emit(BuiltinOp::ADD, elementwise::add_options(), &[made, start], &dims);
+    }
+    walk.define(made, dims, Layout::identity(rank));
+    Ok(())
+}

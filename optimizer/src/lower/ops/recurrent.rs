@@ -1,15 +1,14 @@
-//! LSTM and GRU, one step after the other (`lstm`, `gru`): every inference starts anew, initial and final states are
-//! ordinary tensors, both directions work, and every step has integer kernels in all runtimes. Long LSTMs in floats are
-//! one operator instead (`sequence`).
+//! LSTM and GRU, one step after the other: every inference starts anew, initial and final states are ordinary tensors,
+//! both directions work, and every step has integer kernels in all runtimes. TFLite's UNIDIRECTIONAL_SEQUENCE_LSTM keeps
+//! its state in variable tensors, and LiteRT's compiled models refuse files that have any.
 
 mod gru;
 mod lstm;
-mod sequence;
 
 use edgeyard_tflite::{BuiltinOp, Options, op_options as opt};
 
 use super::super::LowerError;
-use super::super::draft::{SLICE_OPTIONS, TensorId, Value};
+use super::super::draft::{SLICE_OPTIONS, TensorId};
 use super::super::layout::{Layout, Stored};
 use super::super::walk::Walk;
 use super::elementwise;
@@ -21,6 +20,9 @@ pub(super) use lstm::lstm;
 const MAX_STEPS: usize = 256;
 /// Beyond this, sigmoid and tanh have nothing more to give to eight bits, and cells of trained networks stay within it.
 const SATURATION: f32 = 8.0;
+
+/// TensorFlow Lite Micro joins no more tensors at once (kMaxInputNum in its concatenation.cc).
+const MOST_JOINED: usize = 10;
 
 /// Sizes of one layer.
 #[derive(Clone, Copy)]
@@ -138,16 +140,10 @@ fn usual(walk: &Walk<'_>, usual: &[&str]) -> bool {
     }
 }
 
-/// Whether a direction starts from zero, as far as input `index` says.
-fn starts_from_zero(walk: &Walk<'_>, index: usize) -> bool {
-    walk.node().input(index).is_none_or(|name| {
-        walk.optional_floats(name).is_some_and(|(_, values)| values.iter().all(|value| *value == 0.0))
-    })
-}
-
 /// The initial state of a direction as [batch, hidden]; none when it starts from zero.
 fn initial(walk: &mut Walk<'_>, index: usize, direction: usize, sizes: Sizes) -> Result<Option<TensorId>, LowerError> {
-    if starts_from_zero(walk, index) {
+    let Some(name) = walk.node().input(index) else { return Ok(None) };
+    if walk.optional_floats(name).is_some_and(|(_, values)| values.iter().all(|value| *value == 0.0)) {
         return Ok(None);
     }
     let state = walk.operand(index)?;
@@ -193,14 +189,6 @@ fn define(walk: &mut Walk<'_>, made: Vec<Direction>, sizes: Sizes) {
     let Sizes { time, batch, hidden, .. } = sizes;
     let count = made.len();
     let wanted = |walk: &Walk<'_>, index: usize| walk.node().outputs.get(index).is_some_and(|name| !name.is_empty());
-    let joined = |walk: &mut Walk<'_>, parts: &[TensorId], axis: usize, shape: &[usize], index: usize| {
-        if let [part] = parts {
-            return *part;
-        }
-        let origin = walk.node().outputs.get(index).map(String::as_str);
-        let options = opt::Concatenation { axis: axis as i32, ..opt::Concatenation::default() };
-        walk.draft.emit(walk.at, BuiltinOp::CONCATENATION, options, parts, shape, origin)
-    };
     if wanted(walk, 0) {
         let mut all = Vec::new();
         for direction in &made {
@@ -209,10 +197,10 @@ fn define(walk: &mut Walk<'_>, made: Vec<Direction>, sizes: Sizes) {
                 .iter()
                 .map(|&step| walk.draft.reshaped(walk.at, step, &[1, 1, batch, hidden]))
                 .collect();
-            all.push(joined(walk, &steps, 0, &[time, 1, batch, hidden], 0));
+            all.push(joined(walk, &steps, 0, 0));
         }
         let dims = vec![time, count, batch, hidden];
-        let tensor = joined(walk, &all, 1, &dims, 0);
+        let tensor = joined(walk, &all, 1, 0);
         let layout = Layout::Axes(Layout::identity(4));
         walk.define_as(0, Stored { tensor, dims, layout });
     }
@@ -221,9 +209,25 @@ fn define(walk: &mut Walk<'_>, made: Vec<Direction>, sizes: Sizes) {
             let parts: Vec<TensorId> =
                 made.iter().map(|one| walk.draft.reshaped(walk.at, pick(one), &[1, batch, hidden])).collect();
             let dims = vec![count, batch, hidden];
-            let tensor = joined(walk, &parts, 0, &dims, index);
+            let tensor = joined(walk, &parts, 0, index);
             let layout = Layout::Axes(Layout::identity(3));
             walk.define_as(index, Stored { tensor, dims, layout });
         }
     }
+}
+
+/// CONCATENATION along an axis, under the range of output `index`; in several where there are many.
+fn joined(walk: &mut Walk<'_>, parts: &[TensorId], axis: usize, index: usize) -> TensorId {
+    if let [part] = parts {
+        return *part;
+    }
+    if parts.len() > MOST_JOINED {
+        let some: Vec<TensorId> = parts.chunks(MOST_JOINED).map(|some| joined(walk, some, axis, index)).collect();
+        return joined(walk, &some, axis, index);
+    }
+    let mut shape = walk.draft.tensors[parts[0]].shape.clone();
+    shape[axis] = parts.iter().map(|&part| walk.draft.tensors[part].shape[axis]).sum();
+    let origin = walk.node().outputs.get(index).filter(|name| !name.is_empty()).map(String::as_str);
+    let options = opt::Concatenation { axis: axis as i32, ..opt::Concatenation::default() };
+    walk.draft.emit(walk.at, BuiltinOp::CONCATENATION, options, parts, &shape, origin)
 }

@@ -5,18 +5,15 @@ use edgeyard_tflite::{BuiltinOp, Options};
 use super::super::super::LowerError;
 use super::super::super::draft::{TensorId, Value};
 use super::super::super::walk::Walk;
-use super::{Direction, Sizes, Weights, define, few_steps, fully, initial, part, product, read, saturating_sum, sequence};
+use super::{Direction, Sizes, Weights, define, few_steps, fully, initial, part, product, read, saturating_sum};
 
 /// `LSTM` with constant weights and the usual activations.
 pub(in super::super) fn lstm(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let node = walk.node();
-    if node.int("input_forget", 0) != 0 || node.input(7).is_some() && !sequence::wanted(walk) {
+    if node.int("input_forget", 0) != 0 || node.input(7).is_some() {
         return Err(walk.refuse("it couples gates or has peepholes", "export it without them"));
     }
     let layer = read(walk, 4, &["Sigmoid", "Tanh", "Tanh"])?;
-    if sequence::wanted(walk) && sequence::worthwhile(walk, layer.sizes) {
-        return sequence::lower(walk, layer);
-    }
     few_steps(walk, &layer)?;
     let Sizes { time, batch, features, .. } = layer.sizes;
     let rows = walk.draft.reshaped(walk.at, layer.input, &[time * batch, features]);
@@ -86,4 +83,3 @@ fn run(
     }
     Direction { steps, last, cell }
 }
-
