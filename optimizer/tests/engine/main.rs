@@ -13,5 +13,6 @@ mod patterns;
 mod quantized;
 mod compressed;
 mod integers;
+mod precise;
 mod command_line;
 mod pipeline;
