@@ -15,8 +15,8 @@ use crate::ir::{DataType, Graph, Model, Tensor};
 use crate::lower::{Choices, Int8Io, Mode, to_tflite_with};
 use crate::prune::{self, prune};
 use crate::quantize::{
-    Element, Granularities, Int4Form, QdqError, QdqOptions, correct_biases, dynamic, equalize, half_weights, int4,
-    quantize,
+    Element, Granularities, Int4Form, Peaks, QdqError, QdqOptions, channel_peaks, correct_biases, dynamic, equalize,
+    half_weights, int4, quantize,
 };
 use crate::simplify::{explicit_padding, simplify, to_opset_13};
 
@@ -89,7 +89,14 @@ impl Work<'_> {
         let notes = match pass {
             Pass::Equalize {} => {
                 clock.start("equalize");
-                equalize(&mut model.graph)
+                let peaks = match &self.calibration {
+                    Some((dataset, samples)) => {
+                        let mut step = self.step("Equalize", "finding which channels reach the bound of a Clip");
+                        channel_peaks(&self.runtime, model, dataset, *samples, &mut step)?
+                    }
+                    None => Peaks::new(),
+                };
+                equalize(&mut model.graph, &peaks)
             }
             Pass::Prune { pattern, score, sparsity, n, m } => {
                 clock.start("prune");

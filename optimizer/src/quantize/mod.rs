@@ -14,7 +14,7 @@ mod sensitivity;
 
 pub use bias::{Granularities, correct_biases};
 pub use dynamic::dynamic;
-pub use equalize::equalize;
+pub use equalize::{Peaks, channel_peaks, equalize};
 pub(crate) use half::beyond_half;
 pub use half::half_weights;
 pub use int4::{Int4Form, int4};

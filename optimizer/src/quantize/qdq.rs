@@ -235,7 +235,7 @@ impl Pass {
                 let Some(range) = self.ranges.get(name) else { continue };
                 let moved = kind(node) == Some(Kind::Move) && *name == node.outputs[0];
                 let shared = moved.then(|| node.input(0).and_then(|input| parameters.get(input)).copied()).flatten();
-                let own = || self.cover(*range);
+                let own = || self.cover(self.told_apart(name, *range));
                 match shared {
                     Some(shared) => drop(parameters.insert(name.clone(), shared)),
                     None => drop(parameters.entry(name.clone()).or_insert_with(own)),
@@ -243,6 +243,33 @@ impl Pass {
             }
         }
         parameters
+    }
+
+    /// The part of a tensor's range that its readers tell apart: HardSwish is 0 up to -3, a HardSigmoid is flat on both
+    /// sides. Integers may saturate beyond, and the steps between are the finer for it.
+    fn told_apart(&self, name: &str, range: Range) -> Range {
+        let mut told: Option<Range> = None;
+        if self.graph.is_output(name) {
+            return range;
+        }
+        for node in self.graph.nodes.iter().filter(|node| node.reads().any(|read| read == name)) {
+            let seen = match node.op_type.as_str() {
+                "HardSwish" if node.is_standard() => Range { min: -3.0, max: f32::INFINITY },
+                "HardSigmoid" if node.is_standard() && node.float("alpha", 0.2) > 0.0 => {
+                    let (alpha, beta) = (node.float("alpha", 0.2), node.float("beta", 0.5));
+                    Range { min: -beta / alpha, max: (1.0 - beta) / alpha }
+                }
+                _ => return range,
+            };
+            let before = told.unwrap_or(seen);
+            told = Some(Range { min: before.min.min(seen.min), max: before.max.max(seen.max) });
+        }
+        match told {
+            Some(told) if told.min <= told.max => {
+                Range { min: range.min.clamp(told.min, told.max), max: range.max.clamp(told.min, told.max) }
+            }
+            _ => range,
+        }
     }
 
     fn rewrite(&mut self, integer: &BTreeSet<usize>, parameters: &BTreeMap<String, Asymmetric>) {

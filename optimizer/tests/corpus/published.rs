@@ -20,9 +20,9 @@ fn optical_character_recognition() {
     check(
         &corpus(),
         &[
-            model("ppocr-det", &[("x", &[1, 3, 320, 320])], 10.0),
+            model("ppocr-det", &[("x", &[1, 3, 320, 320])], 14.0),
             model("ppocr-rec", &[("x", &[1, 3, 48, 320])], 8.0),
-            model("ppocr-cls", &[("x", &[1, 3, 48, 192])], 12.0),
+            model("ppocr-cls", &[("x", &[1, 3, 48, 192])], 35.0),
         ],
     );
 }
@@ -33,9 +33,9 @@ fn images() {
         &corpus(),
         &[
             model("yolov8-nudenet", &[("images", &[1, 3, 320, 320])], 30.0),
-            // Its smallest output is lost in int8: one scale serves scores and the distances beside them.
-            model("picodet-layout", &[], -3.0),
-            model("lcnet-orientation", &[], 12.0),
+            // Its 1×1 convolutions take differences of large channels, layer after layer: the rounding of 8 bits adds up.
+            model("picodet-layout", &[], -2.0),
+            model("lcnet-orientation", &[], 16.0),
         ],
     );
 }
@@ -52,12 +52,12 @@ fn sounds_and_bytes() {
             Expected { values: RATE, ..model("silero-vad-16k", SILERO, 3.0) },
             model("magika", &[], 40.0),
             // Its logarithm magnifies rounding: ONNX Runtime's own optimiser keeps 87 dB of it, LiteRT 65 dB.
-            Expected { float: Lowers::To(60.0), ..model("basic-pitch", &[], 4.0) },
+            Expected { float: Lowers::To(60.0), ..model("basic-pitch", &[], 26.0) },
             // Squares and logarithms of a spectrum: 8 bits leave little.
             model("wakeword-mel", &[("input", &[1, 12640])], 4.0),
             model("wakeword-embedding", &[], 25.0),
-            model("wakeword-alexa", &[], 40.0),
-            model("wakeword-timer", &[], 35.0),
+            model("wakeword-alexa", &[], 45.0),
+            model("wakeword-timer", &[], 45.0),
         ],
     );
 }

@@ -8,8 +8,8 @@ use edgeyard_optimizer::calibrate::{Ranges, calibrate};
 use edgeyard_optimizer::dataset::Dataset;
 use edgeyard_optimizer::ir::{Attribute, Model, Tensor, TensorData};
 use edgeyard_optimizer::quantize::{
-    Element, Granularities, Int4Form, QdqError, QdqOptions, correct_biases, dynamic, equalize, int4, quantize,
-    rank_sensitivity,
+    Element, Granularities, Int4Form, Peaks, QdqError, QdqOptions, channel_peaks, correct_biases, dynamic, equalize,
+    int4, quantize, rank_sensitivity,
 };
 use edgeyard_optimizer::runtime::OnnxRuntime;
 use edgeyard_optimizer::simplify::{Shapes, simplify};
@@ -227,7 +227,7 @@ fn equalisation_changes_no_output_and_lets_one_scale_serve_all_channels() {
     let bench = Bench::normal(uneven(&mut Noise::new(34)), &[1, 3, 8, 8], 8);
     let mut model = bench.model();
     let before = bench.int8(&model, &bench.ranges(&model, Calibrator::MinMax), &options(Granularity::PerTensor));
-    let notes = equalize(&mut model.graph);
+    let notes = equalize(&mut model.graph, &Peaks::new());
     assert_eq!(notes, ["weights of 3 pairs of layers equalised"]);
     for x in bench.evaluation.chunks_exact(192) {
         let shape = &bench.input;
@@ -235,6 +235,48 @@ fn equalisation_changes_no_output_and_lets_one_scale_serve_all_channels() {
     }
     let after = bench.int8(&model, &bench.ranges(&model, Calibrator::MinMax), &options(Granularity::PerTensor));
     assert!(after > before + 8.0, "{before:.1} dB before, {after:.1} dB after");
+}
+
+#[test]
+fn equalisation_goes_through_a_clip_where_the_data_do_not_reach_it() {
+    let mut noise = Noise::new(43);
+    // The largest channels are clipped, the smallest could grow a thousandfold.
+    let sizes: Vec<f32> = (0..16).map(|channel| 4f32.powi(channel % 6 - 5)).collect();
+    let mut tensor = |dims: &[usize], by: &dyn Fn(usize) -> f32| {
+        let mut tensor = noise.tensor(dims);
+        if let TensorData::F32(data) = &mut tensor.data {
+            data.iter_mut().enumerate().for_each(|(at, value)| *value *= by(at));
+        }
+        tensor
+    };
+    let builder = Builder::new(13, &[1, 3, 8, 8])
+        .constant("w1", tensor(&[16, 3, 3, 3], &|at| sizes[at / 27]))
+        .constant("w2", tensor(&[16, 1, 3, 3], &|at| 1.0 / sizes[at / 9]))
+        .constant("w3", tensor(&[8, 16, 1, 1], &|_| 1.0))
+        .constant("zero", Tensor::f32(&[], vec![0.0]))
+        .constant("six", Tensor::f32(&[], vec![6.0]))
+        .node("Conv", &["x", "w1"], "c1", &[("pads", ints(&[1, 1, 1, 1]))])
+        .node("Clip", &["c1", "zero", "six"], "r1", &[])
+        .node("Conv", &["r1", "w2"], "c2", &[("group", int(16)), ("pads", ints(&[1, 1, 1, 1]))])
+        .node("Relu", &["c2"], "r2", &[])
+        .node("Conv", &["r2", "w3"], "y", &[]);
+    let bench = Bench::normal(builder, &[1, 3, 8, 8], 8);
+    let per_tensor = options(Granularity::PerTensor);
+    let mut model = bench.model();
+    let before = bench.int8(&model, &bench.ranges(&model, Calibrator::MinMax), &per_tensor);
+    let runtime = OnnxRuntime::load().unwrap();
+    let peaks = channel_peaks(&runtime, &model, &bench.dataset(), 8, &mut |_, _| true).unwrap();
+    let highest = peaks["c1"].iter().fold(0f32, |highest, peak| highest.max(*peak));
+    assert!(peaks.len() == 1 && peaks["c1"].len() == 16 && highest > 6.0, "{peaks:?}");
+    let notes = equalize(&mut model.graph, &peaks);
+    assert_eq!(notes[0], "weights of 2 pairs of layers equalised");
+    assert!(notes[1].starts_with("1 of them through a Clip"), "{notes:?}");
+    for x in bench.evaluation.chunks_exact(192) {
+        let shape = &bench.input;
+        assert_near(&run_one(&bench.builder.bytes(), x, shape), &run_one(&model.to_bytes(), x, shape), 1e-5);
+    }
+    let after = bench.int8(&model, &bench.ranges(&model, Calibrator::MinMax), &per_tensor);
+    assert!(after > before + 6.0, "{before:.1} dB before, {after:.1} dB after");
 }
 
 #[test]

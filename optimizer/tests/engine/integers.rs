@@ -12,7 +12,7 @@ use super::compressed::{Bench, gemm, sensitive};
 use super::support::{Builder, Noise, int, ints, run_one, sqnr};
 
 /// Lowers and compares: the file, its notes, and its SQNR.
-fn lowered(bench: &Bench, mode: Mode, choices: &Choices) -> (Vec<u8>, Vec<String>, f64) {
+pub fn lowered(bench: &Bench, mode: Mode, choices: &Choices) -> (Vec<u8>, Vec<String>, f64) {
     let model = bench.model();
     let ranges = bench.ranges(&model, Calibrator::MinMax);
     let made = to_tflite_with(&model.graph, mode, Some(&ranges), choices).unwrap();

@@ -14,5 +14,6 @@ mod quantized;
 mod compressed;
 mod inputs;
 mod integers;
+mod precise;
 mod command_line;
 mod pipeline;

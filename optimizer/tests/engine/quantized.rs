@@ -204,6 +204,31 @@ fn what_has_no_integer_kernel_stays_float_and_is_told() {
 }
 
 #[test]
+fn scales_do_not_cover_what_a_hard_swish_does_not_tell_apart() {
+    for (activation, lowest, highest) in [("HardSwish", -3.0, f32::INFINITY), ("HardSigmoid", -2.5, 2.5)] {
+        let mut builder = Builder::new(14, &[1, 8, 10, 10])
+            .constant("w", Tensor::f32(&[8, 8, 1, 1], Noise::new(8).values(64).iter().map(|w| w * 9.0).collect()))
+            .node("Conv", &["x", "w"], "c", &[])
+            .node(activation, &["c"], "y", &[]);
+        let input = &[1, 8, 10, 10];
+        let (model, _) = quantized(&builder, input, Element::UInt8, Granularity::PerChannel);
+        let stored = model.graph.nodes.iter().find(|node| node.is("QuantizeLinear") && node.inputs[0] == "c_float");
+        let constant = |at: usize| model.graph.constant(&stored.unwrap().inputs[at]).unwrap();
+        let (scale, zero) = (constant(1).to_f32().unwrap()[0], constant(2).to_i64().unwrap()[0] as f32);
+        let (low, high) = (-zero * scale, (255.0 - zero) * scale);
+        assert!((low - lowest).abs() < scale && (high < highest + scale), "{activation}: {low} to {high}");
+        assert!(highest.is_finite() || high > 30.0, "{activation}: {low} to {high}");
+        let found = quality(&builder, &model, input);
+        assert!(found > 34.0, "{activation}: {found:.1} dB");
+        // Who else reads it may tell apart what the activation does not.
+        builder = builder.node("Add", &["c", "y"], "z", &[]);
+        builder.model.graph.outputs[0].name = "z".into();
+        let (model, _) = quantized(&builder, input, Element::UInt8, Granularity::PerChannel);
+        assert!(quality(&builder, &model, input) > 30.0, "{activation}");
+    }
+}
+
+#[test]
 fn an_old_opset_is_raised() {
     let mut noise = Noise::new(5);
     let builder = Builder::new(11, &[1, 8, 10, 10])

@@ -18,7 +18,7 @@ pub(super) fn insert_requantization(draft: &mut Draft, activations: Activations)
     let readers = draft.readers();
     let mut at = 0;
     while at < draft.ops.len() {
-        if rules::equalizes(draft.ops[at].op) {
+        if rules::equalizes(draft.ops[at].op) && !draft.tensors[draft.ops[at].outputs[0]].keeps_float {
             for position in 0..draft.ops[at].inputs.len() {
                 let Some(tensor) = draft.ops[at].inputs[position] else { continue };
                 if draft.tensors[tensor].value.is_some() || follows(draft, &readers, tensor, activations) {
@@ -66,7 +66,7 @@ pub(super) fn parameters(
     let mut covered: BTreeMap<TensorId, Range> = BTreeMap::new();
     let mut cover = |group: TensorId, range: Range| {
         let group = covered.entry(group).or_insert(range);
-        *group = Range { min: group.min.min(range.min), max: group.max.max(range.max) };
+        *group = bounds::hull(*group, range);
     };
     let calibrated = |tensor: TensorId| -> Result<Option<Range>, LowerError> {
         let Some(name) = &draft.tensors[tensor].origin else { return Ok(None) };
@@ -89,14 +89,28 @@ pub(super) fn parameters(
         (None, None) => LowerError::NoRanges,
     };
 
+    let told = bounds::told_apart(draft, activations);
+    let told_apart = |tensor: TensorId, range: Range| {
+        let told = told[tensor];
+        Range { min: range.min.clamp(told.min, told.max), max: range.max.clamp(told.min, told.max) }
+    };
     let mut own: Vec<Option<Range>> = vec![None; draft.tensors.len()];
     for &(_, tensor) in draft.inputs.iter().filter(|(_, tensor)| is_float(*tensor)) {
-        let range = calibrated(tensor)?.ok_or_else(|| missing(tensor, None))?;
+        let range = told_apart(tensor, calibrated(tensor)?.ok_or_else(|| missing(tensor, None))?);
         own[tensor] = Some(range);
         cover(groups.of(tensor), range);
     }
     for op in &draft.ops {
         let output = op.outputs[0];
+        if draft.tensors[output].keeps_float {
+            // For what becomes integers again inside a lowering, where no calibrated tensor says its range.
+            let moved = || op.inputs.iter().flatten().filter_map(|&tensor| own[tensor]).reduce(bounds::hull);
+            own[output] = calibrated(output)?.or_else(|| match op.op {
+                BuiltinOp::DEQUANTIZE => moved(),
+                other if rules::keeps_scale(other) || rules::equalizes(other) => moved(),
+                _ => bounds::of(draft, op, |tensor| own[tensor]),
+            });
+        }
         if !is_float(output) {
             continue;
         }
@@ -134,7 +148,7 @@ pub(super) fn parameters(
             Some(range) => range,
             None => bounds::of(draft, op, |tensor| own[tensor]).ok_or_else(|| missing(output, Some(op.node)))?,
         };
-        let range = bounds::clamped(op, range);
+        let range = told_apart(output, bounds::clamped(op, range));
         own[output] = Some(range);
         cover(groups.of(output), range);
     }

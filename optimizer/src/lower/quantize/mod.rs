@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use edgeyard_tflite::{BuiltinOp, Options, Quantization, TensorType};
 
-use super::draft::{DEQUANTIZE_OPTIONS, Draft, Op, QUANTIZE_OPTIONS, TensorId, Value};
+use super::draft::{DEQUANTIZE_OPTIONS, Draft, Op, QUANTIZE_OPTIONS, Slot, TensorId, Value};
 use super::ranges::{Range, Ranges};
 use super::walk::refusal;
 use super::{Choices, Int8Io, LowerError, StaysFloat};
@@ -137,23 +137,29 @@ pub(super) fn quantize(
         return Err(refusal(graph, at, why, "leave maxFloatOperators out for this target"));
     }
     let float_only = draft.ops.iter().find(|op| islands::needs_float(draft, op, activations, &chosen));
-    if let Some(node) = float_only.map(|op| op.node) {
-        if io == Int8Io::Int8 {
-            let missing = draft.ops.iter().find(|op| op.node == node && !rules::has_kernel(op.op, activations));
-            let why = missing.map_or_else(
-                || "integers are too coarse for it".to_owned(),
-                |op| format!("its TFLite operator {} has no {} kernel", op.op, activations.dtype()),
-            );
-            let remedy = "replace the operator, or use a target that takes floats inside the model";
-            return Err(refusal(graph, node, why, remedy));
-        }
-        let kept = islands::surround(draft, activations, &chosen).into_iter().collect::<Vec<_>>().join(", ");
+    if let (Some(node), Int8Io::Int8) = (float_only.map(|op| op.node), io) {
+        let missing = draft.ops.iter().find(|op| op.node == node && !rules::has_kernel(op.op, activations));
+        let why = missing.map_or_else(
+            || "integers are too coarse for it".to_owned(),
+            |op| format!("its TFLite operator {} has no {} kernel", op.op, activations.dtype()),
+        );
+        let remedy = "replace the operator, or use a target that takes floats inside the model";
+        return Err(refusal(graph, node, why, remedy));
+    }
+    if io == Int8Io::Float {
+        let mut islands = islands::Islands::needed(draft, activations, &chosen);
+        islands.add_precise(draft, ranges, activations);
+        let kept = islands::surround(draft, activations, &islands, true).into_iter().collect::<Vec<_>>().join(", ");
         if !kept.is_empty() {
             notes.push(format!("{kept}: computed in float32, for want of {} kernels", activations.dtype()));
         }
         if !chosen.is_empty() {
             let names: Vec<&str> = chosen.iter().filter_map(|at| Some(graph.nodes.get(*at)?.label())).collect();
             notes.push(format!("computed in float32, as they are sensitive: {}", names.join(", ")));
+        }
+        if islands.precise > 0 {
+            let (count, stored) = (islands.precise, activations.dtype());
+            notes.push(format!("{count} operators computed in float32, as {stored} is too coarse for their values"));
         }
         drop_dead(draft);
     }
@@ -278,8 +284,8 @@ fn float_ends(draft: &mut Draft, stored: TensorType) {
 }
 
 fn float_twin(draft: &mut Draft, tensor: TensorId) -> TensorId {
-    let shape = draft.tensors[tensor].shape.clone();
-    draft.computed(&shape, None)
+    let Slot { shape, origin, .. } = draft.tensors[tensor].clone();
+    draft.computed(&shape, origin.as_deref())
 }
 
 fn conversion(op: BuiltinOp, options: u8, from: TensorId, to: TensorId, node: usize) -> Op {
