@@ -1,9 +1,11 @@
-# Edgeyard's images, `control-plane` (operator, store, CLI) and `worker` (optimizer, device-runner, runtimes, QEMU, firmware):
-# nothing but the programs and the shared libraries they load, on an empty base.
+# Edgeyard's images, `control-plane` (operator, store, CLI), `worker` (optimizer, device-runner, runtimes, QEMU, firmware) and
+# `compiler` (the worker, and vendors' compilers on top of its layers): nothing but the programs and the shared libraries they
+# load, on an empty base.
 #
 # `cargo xtask images` builds them here with buildah. With docker: `cargo xtask images --stage`, then
 #   docker build --file Dockerfile --target worker --tag edgeyard/worker:dev target/images/context/worker
-# A context holds bin/{control-plane,worker}/, lib/, firmware/ and closure.sh, what is not for its image being empty.
+#   docker build --file Dockerfile --target compiler --tag edgeyard/compiler:dev target/images/context/worker
+# A context holds bin/{control-plane,worker}/, lib/, firmware/, vela/ and closure.sh, what is not for its image being empty.
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS control-plane-files
@@ -44,3 +46,30 @@ ENV PATH=/usr/bin HOME=/tmp \
     EDGEYARD_FIRMWARE_DIR=/opt/edgeyard/firmware \
     ORT_DISABLE_TELEMETRY=1
 USER 65532:65532
+
+# Not on worker-files, so that a new program does not install Python again.
+FROM ${BASE} AS compiler-files
+RUN apt-get update; apt-get install -y --no-install-recommends python3-numpy
+COPY closure.sh /
+COPY vela/ /out/opt/edgeyard/vela/
+# Python and its standard library without what talks to networks, terminals and databases; numpy without its tests and compilers.
+# What the worker has already, the C and C++ libraries first of all, must stay the worker's.
+RUN set -e; \
+    tar -C / -cf - --exclude='__pycache__' --exclude='tests' --exclude='*.pyi' --exclude='python3.11/dist-packages' \
+      --exclude='python3.11/test' --exclude='pydoc_data' --exclude='_sysconfigdata_*' --exclude='*/sitecustomize.py' \
+      --exclude='lib-dynload/_ssl*' --exclude='lib-dynload/_hashlib*' --exclude='lib-dynload/_sqlite3*' \
+      --exclude='lib-dynload/_curses*' --exclude='lib-dynload/_dbm*' --exclude='lib-dynload/readline*' \
+      --exclude='lib-dynload/nis*' --exclude='lib-dynload/_test*' --exclude='lib-dynload/_codecs_*' \
+      --exclude='numpy/core/include' --exclude='numpy/core/lib' --exclude='numpy/distutils' --exclude='numpy/f2py' \
+      usr/lib/python3.11 usr/lib/python3/dist-packages/numpy | tar -C /out -xf -; \
+    mkdir -p /out/usr/bin; \
+    printf '%s\n' '#!/usr/bin/python3.11 -IB' 'import sys' 'sys.path.insert(0, "/opt/edgeyard/vela")' \
+      'from ethosu.vela.vela import main' 'sys.exit(main())' >/out/usr/bin/vela; \
+    chmod 755 /out/usr/bin/vela; \
+    sh /closure.sh /out /usr/bin/python3.11; \
+    chroot /out /usr/bin/vela --version; \
+    cd /out; rm -r etc tmp lib64 lib/*/libc.so.* lib/*/libm.so.* lib/*/libgcc_s.so.* lib/*/libstdc++.so.*
+
+FROM worker AS compiler
+COPY --from=compiler-files /out /
+ENV EDGEYARD_VELA=/usr/bin/vela

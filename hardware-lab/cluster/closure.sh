@@ -11,7 +11,7 @@ copy() {
 loader=$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null || true)
 for file in "$@"; do copy "$file"; done
 copy "$loader"
-find "$out/usr/bin" "$out/opt" -type f \( -perm -100 -o -name '*.so*' \) 2>/dev/null | while read -r file; do
+find "$out/usr/bin" "$out/usr/lib" "$out/opt" -type f \( -perm -100 ! -name '*.py' -o -name '*.so*' \) 2>/dev/null | while read -r file; do
   # A static program has no list and needs nothing; a missing library must stop the build.
   if list=$("$loader" --list "$file" 2>/dev/null); then
     case $list in *'not found'*) echo "$file: $list" >&2; exit 1 ;; esac

@@ -13,6 +13,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "edgeyard.image" -}}{{ .Values.image.repository }}/control-plane:{{ include "edgeyard.tag" . }}{{- end -}}
 {{- define "edgeyard.workerImage" -}}{{ .Values.worker.image | default (printf "%s/worker:%s" .Values.image.repository (include "edgeyard.tag" .)) }}{{- end -}}
 {{- define "edgeyard.workerImageArm64" -}}{{ .Values.worker.imageArm64 | default (printf "%s/worker-arm64:%s" .Values.image.repository (include "edgeyard.tag" .)) }}{{- end -}}
+{{- define "edgeyard.compilerImage" -}}{{ .Values.worker.imageCompiler | default (printf "%s/compiler:%s" .Values.image.repository (include "edgeyard.tag" .)) }}{{- end -}}
 {{- define "edgeyard.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -29,6 +30,7 @@ capabilities: {drop: [ALL]}
 - {name: EDGEYARD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: EDGEYARD_WORKER_IMAGE, value: {{ include "edgeyard.workerImage" . | quote }}}
 - {name: EDGEYARD_WORKER_IMAGE_ARM64, value: {{ include "edgeyard.workerImageArm64" . | quote }}}
+- {name: EDGEYARD_COMPILER_IMAGE, value: {{ include "edgeyard.compilerImage" . | quote }}}
 - {name: EDGEYARD_WORKER_PULL_POLICY, value: {{ .Values.image.pullPolicy }}}
 - {name: EDGEYARD_STORE_URL, value: "https://edgeyard-store.{{ .Release.Namespace }}.svc:8443"}
 - {name: EDGEYARD_STORE_CA, value: /etc/edgeyard/store-ca/ca.crt}

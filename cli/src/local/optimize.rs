@@ -188,18 +188,6 @@ impl Making {
 }
 
 fn failed(asked: &PlannedArtifact, why: &str) -> Artifact {
-    Artifact {
-        variant: Key(asked.variant.clone()),
-        target: TargetName(asked.target.clone()),
-        state: ArtifactState::Failed,
-        reason: Some(Reason(why.to_owned())),
-        format: None,
-        digest: None,
-        size_bytes: None,
-        accuracy: None,
-        accuracy_drop: None,
-        verification: None,
-        macs: None,
-        parameters: None,
-    }
+    let (variant, target) = (Key(asked.variant.clone()), TargetName(asked.target.clone()));
+    Artifact::bare(variant, target, ArtifactState::Failed, Some(Reason(why.to_owned())))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use edgeyard_crds::benchmark_status::Fidelity;
 use edgeyard_crds::device_class::{Architecture, Resources};
+use edgeyard_targets::Target;
 
 use crate::{Refusal, quantity, reason};
 
@@ -25,6 +26,8 @@ pub struct Shape {
     pub threads: u32,
     /// The processor that its image is for.
     pub architecture: Architecture,
+    /// Whether it runs a vendor's compiler, which only the operator's compiler image has.
+    pub compiles: bool,
     /// Its image; absent: the operator's worker image.
     pub image: Option<String>,
     /// Device files that it needs.
@@ -36,9 +39,10 @@ pub fn import() -> Shape {
     job("50m", "64Mi", "1", "512Mi")
 }
 
-/// The pod that makes an artefact.
-pub fn optimizer() -> Shape {
-    job("200m", "256Mi", "2", "2Gi")
+/// The pod that makes an artefact for a target.
+pub fn optimizer(target: &str) -> Shape {
+    let compiles = Target::find(target).is_ok_and(|target| target.compiler.is_some());
+    Shape { compiles, ..job("200m", "256Mi", "2", "2Gi") }
 }
 
 fn job(cpu: &str, memory: &str, cpu_limit: &str, memory_limit: &str) -> Shape {
@@ -50,6 +54,7 @@ fn job(cpu: &str, memory: &str, cpu_limit: &str, memory_limit: &str) -> Shape {
         limits: amounts(cpu_limit, memory_limit),
         threads: 1,
         architecture: Architecture::Amd64,
+        compiles: false,
         image: None,
         device_nodes: Vec::new(),
     }
@@ -94,7 +99,7 @@ pub fn runner(
         }
     }
     let threads = u32::try_from(thousandths / 1000).unwrap_or(u32::MAX).max(1);
-    Ok(Shape { requests, limits, threads, architecture, image, device_nodes })
+    Ok(Shape { requests, limits, threads, architecture, compiles: false, image, device_nodes })
 }
 
 /// What keeps a container from starting, from the kubelet's or scheduler's word for it; `None` for what passes by itself.
@@ -110,7 +115,7 @@ pub fn waiting(word: &str, message: &str, image: &str) -> Option<Refusal> {
             reason::IMAGE_UNAVAILABLE,
             format!(
                 "the node cannot get image {image}: {word}{said}: load it on the node (ctr images import), or push it to a \
-                 registry that the node reaches and set the chart's worker.image"
+                 registry that the node reaches and set the chart's worker.image, imageArm64 or imageCompiler"
             ),
         ),
         "Unschedulable" => Refusal::new(
@@ -146,6 +151,14 @@ mod tests {
         let refusal = class(Fidelity::Hardware, "1500m").unwrap_err();
         assert!(refusal.message.contains("whole CPUs"), "{refusal}");
         assert!(class(Fidelity::Emulated, "0").is_err());
+    }
+
+    #[test]
+    fn only_a_target_with_a_compiler_needs_the_compilers_image() {
+        let compiling: Vec<&str> =
+            Target::all().iter().map(|target| target.name.as_str()).filter(|name| optimizer(name).compiles).collect();
+        assert_eq!(compiling, ["ethos-u"]);
+        assert!(!import().compiles && !class(Fidelity::Emulated, "1").unwrap().compiles);
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub struct Settings {
     #[arg(long, env = "EDGEYARD_WORKER_IMAGE_ARM64")]
     pub worker_image_arm64: Option<String>,
 
+    /// The same for Jobs that run a vendor's compiler, such as Vela for ethos-u; without it, or with an image that has none, artefacts of
+    /// such targets are held against the target's rules only.
+    #[arg(long, env = "EDGEYARD_COMPILER_IMAGE")]
+    pub compiler_image: Option<String>,
+
     /// When nodes pull the worker image: Always, IfNotPresent or Never.
     #[arg(long, env = "EDGEYARD_WORKER_PULL_POLICY", default_value = "IfNotPresent")]
     pub worker_pull_policy: String,

@@ -76,9 +76,10 @@ impl Identity {
     }
 }
 
-/// The image for a shape: its class's own, or the operator's for its architecture.
+/// The image for a shape: its class's own, or the operator's for a compiler or for its architecture.
 pub fn image<'a>(settings: &'a Settings, shape: &'a Shape) -> &'a str {
-    shape.image.as_deref().unwrap_or_else(|| {
+    let compiler = settings.compiler_image.as_deref().filter(|_| shape.compiles);
+    shape.image.as_deref().or(compiler).unwrap_or_else(|| {
         settings.worker_image(match shape.architecture {
             Architecture::Amd64 => settings::Architecture::Amd64,
             Architecture::Arm64 => settings::Architecture::Arm64,
@@ -275,11 +276,21 @@ variants:
     }
 
     #[test]
+    fn jobs_that_compile_get_the_compilers_image() {
+        let with = Settings::parse_from(["x", "--worker-image", "small", "--compiler-image", "large"]);
+        assert_eq!(image(&with, &pods::optimizer("ethos-u")), "large");
+        assert_eq!(image(&with, &pods::optimizer("tflm")), "small");
+        assert_eq!(image(&with, &pods::import()), "small");
+        let without = Settings::parse_from(["x", "--worker-image", "small"]);
+        assert_eq!(image(&without, &pods::optimizer("ethos-u")), "small");
+    }
+
+    #[test]
     fn arm64_devices_get_their_own_image() {
         let settings = Settings::parse_from(["x", "--worker-image", "amd", "--worker-image-arm64", "arm"]);
-        let shape = Shape { architecture: Architecture::Arm64, ..pods::optimizer() };
+        let shape = Shape { architecture: Architecture::Arm64, ..pods::optimizer("litert") };
         assert_eq!(image(&settings, &shape), "arm");
-        assert_eq!(image(&settings, &pods::optimizer()), "amd");
+        assert_eq!(image(&settings, &pods::optimizer("litert")), "amd");
         assert_eq!(image(&settings, &Shape { image: Some("own".into()), ..shape }), "own");
     }
 }

@@ -14,14 +14,15 @@ use crate::{binaries, environment, firmware, layout};
 ///
 /// Files are copied only when they differ, so that buildah's own cache holds.
 pub fn stage(image: &Image) -> Result<PathBuf> {
-    let Image { short, name: _, stage, arch, programs, qemu } = image;
+    let Image { short: _, context, name: _, stage: _, arch, programs, qemu, limit: _ } = image;
     let (root, cache) = (layout::root()?, layout::cache()?);
-    let dir = layout::target()?.join("images/context").join(short);
+    let dir = layout::target()?.join("images/context").join(context);
     let (machine, triple) = if *arch == "amd64" { ("x86_64", None) } else { ("aarch64", Some(binaries::ARM64)) };
     let built = binaries::build(programs, triple)?;
     let mut wanted = vec![(root.join("hardware-lab/cluster/closure.sh"), PathBuf::from("closure.sh"))];
-    wanted.extend(programs.iter().map(|name| (built.join(name), Path::new("bin").join(stage).join(name))));
-    if *stage == "worker" {
+    let kind = if *context == "control-plane" { "control-plane" } else { "worker" };
+    wanted.extend(programs.iter().map(|name| (built.join(name), Path::new("bin").join(kind).join(name))));
+    if kind == "worker" {
         wanted.push((runtimes::onnxruntime(&cache, machine), "lib/libonnxruntime.so".into()));
         wanted.push((runtimes::litert(&cache, machine), "lib/libLiteRt.so".into()));
     }
@@ -36,8 +37,15 @@ pub fn stage(image: &Image) -> Result<PathBuf> {
             }
         }
     }
+    if *arch == "amd64" && kind == "worker" {
+        let vela = runtimes::vela(&root, &cache)?;
+        for path in files(&vela)? {
+            let to = Path::new("vela").join(path.strip_prefix(&vela)?);
+            wanted.push((path, to));
+        }
+    }
     // The Dockerfile copies all of them, into every stage before the wanted one too.
-    for folder in ["bin/control-plane", "bin/worker", "lib", "firmware"] {
+    for folder in ["bin/control-plane", "bin/worker", "lib", "firmware", "vela"] {
         fs::create_dir_all(dir.join(folder))?;
     }
     for stale in files(&dir)?.iter().filter(|file| !wanted.iter().any(|(_, to)| dir.join(to) == **file)) {
@@ -47,6 +55,7 @@ pub fn stage(image: &Image) -> Result<PathBuf> {
         let to = dir.join(to);
         let new = fs::read(from)?;
         if fs::read(&to).ok().as_ref() != Some(&new) {
+            fs::create_dir_all(to.parent().unwrap_or(&dir))?;
             fs::copy(from, &to)?;
         }
     }

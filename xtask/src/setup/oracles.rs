@@ -30,7 +30,8 @@ pub fn python(root: &Path, cache: &Path) -> Result<PathBuf> {
     Ok(cache.join(name(root)?).join("bin/python"))
 }
 
-fn list(root: &Path) -> PathBuf {
+/// The list of its packages.
+pub fn list(root: &Path) -> PathBuf {
     root.join("xtask/oracles.txt")
 }
 

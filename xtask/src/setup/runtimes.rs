@@ -1,4 +1,5 @@
-//! `libonnxruntime.so` and `libLiteRt.so` for x86_64 and aarch64, taken out of the vendors' Python wheels.
+//! `libonnxruntime.so` and `libLiteRt.so` for x86_64 and aarch64, taken out of the vendors' Python wheels; and Vela, whole, for the
+//! compiler's image.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 
 use super::{cached, oracles};
+use crate::layout::short_digest;
 use crate::shell::{cmd, quiet};
 
 /// 1.28.0 is the last without telemetry.
@@ -25,7 +27,27 @@ pub fn litert(cache: &Path, machine: &str) -> PathBuf {
     cache.join(format!("litert-{LITERT}")).join(machine).join("libLiteRt.so")
 }
 
-/// Downloads and unpacks both, for both machines.
+/// Vela and the one package besides numpy that it needs, in the versions against which the tests run (`xtask/oracles.txt`).
+const VELA: [&str; 2] = ["ethos-u-vela", "flatbuffers"];
+
+/// A folder for Python's path that has Vela, for x86_64 and Debian 12's Python.
+///
+/// # Errors
+/// When the list of packages cannot be read.
+pub fn vela(root: &Path, cache: &Path) -> Result<PathBuf> {
+    Ok(cache.join(format!("vela-{}", short_digest(pins(root)?))))
+}
+
+fn pins(root: &Path) -> Result<Vec<String>> {
+    let list = fs::read_to_string(oracles::list(root))?;
+    let pin = |package: &str| {
+        let found = list.lines().find(|line| line.strip_prefix(package).is_some_and(|rest| rest.starts_with("==")));
+        found.map(str::to_owned).with_context(|| format!("xtask/oracles.txt has no {package}"))
+    };
+    VELA.into_iter().map(pin).collect()
+}
+
+/// Downloads and unpacks them all.
 ///
 /// # Errors
 /// When a wheel cannot be had or does not hold the library.
@@ -55,6 +77,16 @@ pub fn install(root: &Path, cache: &Path) -> Result<()> {
             },
         )?;
     }
+    let (pins, folder) = (pins(root)?, vela(root, cache)?);
+    let name = folder.file_name().context("a folder with a name")?.to_string_lossy();
+    cached(cache, &name, "Vela for the compiler's image", |dir| {
+        for pin in &pins {
+            let work = tempfile::tempdir_in(dir)?;
+            let wheel = download(&python, pin, "x86_64", work.path())?;
+            quiet(cmd(&python.to_string_lossy(), ["-m", "zipfile", "-e"]).arg(wheel).arg(dir))?;
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 

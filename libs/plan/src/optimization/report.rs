@@ -2,7 +2,7 @@
 
 use edgeyard_crds::optimization::{Goal, ModelFormat, Objective, ObjectiveMetric};
 use edgeyard_crds::optimization_status::{
-    Accuracy, Artifact, ArtifactCounts, ArtifactState, Best, Headline, Verification,
+    Accuracy, Artifact, ArtifactCounts, ArtifactState, Best, CompilerEstimate, Headline, Verification,
 };
 use edgeyard_crds::scalars::{Digest, Key, Ratio, Reason, SignedRatio, TargetName};
 use edgeyard_job::report::{ImportedInput, Optimized, ReportMetadata, VerificationLevel};
@@ -149,6 +149,14 @@ pub fn artifact(
         }),
         macs: report.cost.and_then(|cost| i64::try_from(cost.macs).ok()),
         parameters: report.cost.and_then(|cost| i64::try_from(cost.parameters).ok()),
+        compiler_estimate: report.compiler_estimate.as_ref().and_then(|estimate| {
+            Some(CompilerEstimate {
+                accelerator: estimate.accelerator.clone(),
+                cycles: i64::try_from(estimate.cycles).ok()?,
+                sram_bytes: i64::try_from(estimate.sram_bytes).ok()?,
+                cpu_operators: i32::try_from(estimate.cpu_operators).ok()?,
+            })
+        }),
     };
     (status, settled)
 }
@@ -269,12 +277,6 @@ mod tests {
 
     fn made(variant: &str, target: &str, size: i64, accuracy: &str, state: ArtifactState) -> Artifact {
         Artifact {
-            variant: Key(variant.into()),
-            target: TargetName(target.into()),
-            state,
-            reason: None,
-            format: None,
-            digest: None,
             size_bytes: Some(size),
             accuracy: Some(Accuracy {
                 value: Ratio(accuracy.into()),
@@ -282,10 +284,7 @@ mod tests {
                 upper: Ratio("1".into()),
                 sample_count: 1,
             }),
-            accuracy_drop: None,
-            verification: None,
-            macs: None,
-            parameters: None,
+            ..Artifact::bare(Key(variant.into()), TargetName(target.into()), state, None)
         }
     }
 

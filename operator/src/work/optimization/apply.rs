@@ -120,7 +120,7 @@ async fn make(
     let expires = context.now().as_second() + deadline_seconds + GRANT_MARGIN;
     let spec = written(context.sign(&template::claims(&namespace, &key, attempt, &reads, expires)))?;
     let child = build::identity(object, inputs::owner_of(object)?, planned, attempt);
-    let (secret, job) = build::objects(&context.settings, &child, &spec, deadline_seconds);
+    let (secret, job) = build::objects(&context.settings, &child, planned, &spec, deadline_seconds);
     write::apply(&context.client, &secret).await?;
     write::create(&context.client, &job).await?;
     Ok(())

@@ -39,8 +39,14 @@ pub fn identity(
 }
 
 /// The objects of a job.
-pub fn objects(settings: &Settings, identity: &Identity, spec: &JobSpec, deadline_seconds: i64) -> (Secret, Job) {
-    let shape = pods::optimizer();
+pub fn objects(
+    settings: &Settings,
+    identity: &Identity,
+    artifact: &PlannedArtifact,
+    spec: &JobSpec,
+    deadline_seconds: i64,
+) -> (Secret, Job) {
+    let shape = pods::optimizer(&artifact.target);
     let pod = template::pod(settings, Program::Optimizer, &identity.name, &shape, &Volumes::default());
     (template::secret(identity, spec), template::job(identity, pod, deadline_seconds))
 }
@@ -76,7 +82,7 @@ spec:
         let store = StoreAccess { url: "https://store".into(), certificate_authority: None, grant: "eyg1.x.y".into() };
         let digests = Digests::from([("source".to_owned(), "sha256:51c2".to_owned())]);
         let spec = optimize_spec(who, store, &plan, artifact, &digests).unwrap();
-        let (secret, job) = objects(&Settings::parse_from(["x"]), &identity, &spec, 100);
+        let (secret, job) = objects(&Settings::parse_from(["x"]), &identity, artifact, &spec, 100);
         assert_eq!(secret.metadata.name, job.metadata.name);
         let written = &secret.data.unwrap()["job.json"].0;
         assert_eq!(JobSpec::parse(std::str::from_utf8(written).unwrap()).unwrap(), spec);

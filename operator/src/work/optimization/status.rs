@@ -169,20 +169,8 @@ fn artifact(variant: &str, target: &str, seen: &SeenArtifact) -> Artifact {
         Some(Settled::Done) | None if seen.task.active => (ArtifactState::Active, seen.problem.as_ref()),
         Some(Settled::Done) | None => (ArtifactState::Pending, seen.task.failure.as_ref()),
     };
-    Artifact {
-        variant: Key(variant.to_owned()),
-        target: TargetName(target.to_owned()),
-        state,
-        reason: why.map(|why| Reason(why.reason.clone())),
-        format: None,
-        digest: None,
-        size_bytes: None,
-        accuracy: None,
-        accuracy_drop: None,
-        verification: None,
-        macs: None,
-        parameters: None,
-    }
+    let why = why.map(|why| Reason(why.reason.clone()));
+    Artifact::bare(Key(variant.to_owned()), TargetName(target.to_owned()), state, why)
 }
 
 /// What to say about a task that waits to be tried again.
