@@ -323,10 +323,11 @@ fn places(dims: &[usize], axes: &[usize]) -> Vec<u32> {
     }
     let mut places = vec![0];
     for &axis in axes {
+        let (size, stride) = (dims[axis], strides[axis]);
+        // A tensor that is shown has fewer values than 32 bits count.
         let along = |base: &u32| {
             let base = *base;
-            // A group has fewer values than 32 bits count.
-            (0..dims[axis]).map(move |at| base + (at * strides[axis]) as u32)
+            (0..size).map(move |at| base + (at * stride) as u32)
         };
         places = places.iter().flat_map(along).collect();
     }
