@@ -155,6 +155,8 @@ impl OptimizeError {
             {
                 "RuntimeMissing"
             }
+            Self::Prune(PruneError::Observe(ObserveError::Cancelled))
+            | Self::Factorize(FactorizeError::Observe(ObserveError::Cancelled)) => "Cancelled",
             Self::Prune(_) | Self::Factorize(_) => "InvalidModel",
             Self::Compiler(VelaError::Refused(_)) => "VerificationFailed",
             Self::Compiler(_) => "CompilerFailed",

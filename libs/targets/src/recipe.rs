@@ -297,7 +297,8 @@ mod tests {
         };
         assert!(refused("tensorrt", &[four(Some(16))]).contains("it takes blocks of 64, 128"));
         assert!(refused("tensorrt", &[four(None)]).contains("give a blockSize"));
-        assert!(refused("litert", &[four(Some(32))]).contains("leave blockSize out"));
+        assert!(refused("litert", &[four(Some(16))]).contains("it takes blocks of 32, 64, 128, 256"));
+        assert!(Target::find("litert").unwrap().recipe(&[four(Some(32))]).is_ok());
         assert!(Target::find("ort-x86").unwrap().recipe(&[four(Some(32))]).is_ok());
         let mut mixed = int8(Granularity::PerChannel);
         if let Pass::Quantize { max_float_operators, .. } = &mut mixed {

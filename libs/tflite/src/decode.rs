@@ -3,7 +3,7 @@
 //! their shape says.
 
 use crate::flat::read::{Reader, Table};
-use crate::model::{Model, Operator, OperatorCode, Quantization, Signature, Subgraph, Tensor};
+use crate::model::{Blocks, Model, Operator, OperatorCode, Quantization, Signature, Subgraph, Tensor};
 use crate::ops::BuiltinOp;
 use crate::options::Options;
 use crate::types::TensorType;
@@ -83,6 +83,12 @@ fn buffer<'a>(table: &Table<'_, 'a>, file: &'a [u8]) -> Result<&'a [u8], ReadErr
 fn subgraph(table: &Table<'_, '_>, codes: &[OperatorCode], buffers: &[Vec<u8>]) -> Result<Subgraph, ReadError> {
     let tensors =
         table.tables(0, "tensors")?.iter().map(|table| tensor(table, buffers)).collect::<Result<Vec<_>, _>>()?;
+    for blocks in tensors.iter().filter_map(|tensor| tensor.quantization.as_ref()?.blocks) {
+        in_range("scales of blocks", i64::from(blocks.scales), tensors.len())?;
+        if blocks.zero_points != -1 {
+            in_range("zero points of blocks", i64::from(blocks.zero_points), tensors.len())?;
+        }
+    }
     let operators = table
         .tables(3, "operators")?
         .iter()
@@ -151,14 +157,27 @@ fn tensor(table: &Table<'_, '_>, buffers: &[Vec<u8>]) -> Result<Tensor, ReadErro
     Ok(tensor)
 }
 
+/// The kind of quantization details that blocks are.
+pub(crate) const BLOCKWISE: u8 = 2;
+
 fn quantization(table: &Table<'_, '_>) -> Result<Quantization, ReadError> {
+    const WHAT: &str = "quantization details";
+    let kind = table.u8(4, 0, WHAT)?;
     Ok(Quantization {
         min: table.f32s(0, "quantization min")?.unwrap_or_default(),
         max: table.f32s(1, "quantization max")?.unwrap_or_default(),
         scale: table.f32s(2, "scales")?.unwrap_or_default(),
         zero_point: table.i64s(3, "zero points")?.unwrap_or_default(),
         dimension: table.i32(6, 0, "quantized dimension")?,
-        has_details: table.u8(4, 0, "quantization details")? != 0,
+        blocks: match table.table(5, WHAT)?.filter(|_| kind == BLOCKWISE) {
+            Some(details) => Some(Blocks {
+                scales: details.i32(0, 0, WHAT)?,
+                zero_points: details.i32(1, 0, WHAT)?,
+                size: details.i32(2, 0, WHAT)?,
+            }),
+            None => None,
+        },
+        has_details: kind != 0 && kind != BLOCKWISE,
     })
 }
 

@@ -92,6 +92,12 @@ fn check(model: &Model) -> Result<(), WriteError> {
             if tensor.quantization.as_ref().is_some_and(|q| q.has_details) {
                 return Err(WriteError::NotCarried { what: "quantization details" });
             }
+            if let Some(blocks) = tensor.quantization.as_ref().and_then(|quantization| quantization.blocks) {
+                check("scales of blocks", i64::from(blocks.scales), graph.tensors.len())?;
+                if blocks.zero_points != -1 {
+                    check("zero points of blocks", i64::from(blocks.zero_points), graph.tensors.len())?;
+                }
+            }
         }
         let required = graph.inputs.iter().chain(&graph.outputs);
         for &index in required.chain(graph.operators.iter().flat_map(|operator| &operator.outputs)) {
@@ -186,6 +192,14 @@ fn quantization(builder: &mut Builder, quantization: &Quantization) -> Position 
     }
     if !quantization.zero_point.is_empty() {
         fields.child(3, builder.i64s(&quantization.zero_point));
+    }
+    if let Some(blocks) = quantization.blocks {
+        let mut details = Fields::default();
+        details.i32(0, blocks.scales, 0);
+        details.i32(1, blocks.zero_points, 0);
+        details.i32(2, blocks.size, 0);
+        fields.u8(4, crate::decode::BLOCKWISE, 0);
+        fields.child(5, builder.table(details));
     }
     fields.i32(6, quantization.dimension, 0);
     builder.shared_table(fields)

@@ -14,7 +14,7 @@ mod summary;
 
 pub use decode::read;
 pub use encode::write;
-pub use model::{Model, Operator, OperatorCode, Quantization, Signature, Subgraph, Tensor};
+pub use model::{Blocks, Model, Operator, OperatorCode, Quantization, Signature, Subgraph, Tensor};
 pub use ops::BuiltinOp;
 pub use summary::{OperatorSummary, Summary, TensorSummary, inspect, summarize};
 pub use types::{Activation, MirrorMode, Padding, TensorType};

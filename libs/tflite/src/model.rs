@@ -71,8 +71,21 @@ pub struct Quantization {
     pub zero_point: Vec<i64>,
     /// The dimension the scales run along.
     pub dimension: i32,
-    /// Blockwise or custom details are present. This crate reads such a model but does not write it.
+    /// Scales of blocks instead of those above.
+    pub blocks: Option<Blocks>,
+    /// Custom details are present. This crate reads such a model but does not write it.
     pub has_details: bool,
+}
+
+/// Scales of a matrix [outputs, inputs] in another tensor, one for each block of a row: real = scale * integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// The tensor of scales, [outputs, inputs / size].
+    pub scales: i32,
+    /// The tensor of zero points; -1 for none.
+    pub zero_points: i32,
+    /// Elements of a block.
+    pub size: i32,
 }
 
 /// Which operation, and which revision of it.

@@ -24,6 +24,8 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
     let scale = |list: &[i32], at: usize| {
         tensor(list, at).and_then(|tensor| tensor.quantization.as_ref()?.scale.first().copied()).map_or(0.0, f64::from)
     };
+    let blocks = tensor(&operator.inputs, 1)
+        .is_some_and(|tensor| tensor.quantization.as_ref().is_some_and(|found| found.blocks.is_some()));
     let plain = if int8 { 2 } else { 1 };
     let broadcast = || {
         let shape = |at| tensor(&operator.inputs, at).map(|tensor| &tensor.shape);
@@ -61,6 +63,8 @@ pub fn operator_version(subgraph: &Subgraph, operator: &Operator) -> i32 {
         Op::CONV_2D if hybrid && scales(&operator.inputs, 1) <= 1 => 2,
         Op::DEPTHWISE_CONV_2D if hybrid && scales(&operator.inputs, 1) <= 1 => 4,
         Op::FULLY_CONNECTED if hybrid && scales(&operator.inputs, 1) > 1 => 12,
+        // TensorFlow's own table has no line for blocks: nothing older than the newest that quantises inputs.
+        Op::FULLY_CONNECTED if blocks => 12,
         Op::FULLY_CONNECTED
             if hybrid
                 && matches!(&operator.options, Options::FullyConnected(options) if options.asymmetric_quantize_inputs) =>
@@ -216,6 +220,9 @@ pub(crate) fn runtime_version(op: BuiltinOp, version: i32) -> Option<(u32, u32, 
         (Op::DEPTH_TO_SPACE, 2) => (2, 5, 0),
         (Op::SUM, 2) => (1, 15, 0),
         (Op::GELU, _) => (2, 9, 0),
+        (Op::CUMSUM, _) => (2, 4, 0),
+        (Op::TOPK_V2, 1) => (1, 7, 0),
+        (Op::FLOOR_MOD, 1) => (1, 13, 1),
         (_, version) if version >= 2 => (1, 14, 0),
         (Op::LOGISTIC | Op::TANH | Op::SLICE | Op::MAXIMUM | Op::MINIMUM | Op::LOG_SOFTMAX | Op::LOG, 1) => (1, 14, 0),
         (Op::ELU | Op::FLOOR_DIV | Op::ROUND | Op::CEIL | Op::SELECT | Op::GATHER_ND, 1) => (1, 14, 0),

@@ -2,8 +2,8 @@
 
 use edgeyard_tflite::op_options::{Add, Conv2D, Pool2D, Reshape, Softmax};
 use edgeyard_tflite::{
-    Activation, BuiltinOp, Model, Operator, Options, Padding, Quantization, ReadError, Signature, Subgraph, Tensor,
-    TensorType, WriteError, inspect, operator_version, read, write,
+    Activation, Blocks, BuiltinOp, Model, Operator, Options, Padding, Quantization, ReadError, Signature, Subgraph,
+    Tensor, TensorType, WriteError, inspect, operator_version, read, write,
 };
 use proptest::prelude::*;
 
@@ -78,6 +78,19 @@ fn what_is_written_reads_back_equal() {
 fn writing_is_deterministic_and_reading_loses_nothing() {
     let first = write(&sample()).unwrap();
     assert_eq!(write(&read(&first).unwrap()).unwrap(), first);
+}
+
+#[test]
+fn scales_of_blocks_survive_and_must_be_there() {
+    let mut model = sample();
+    let blocks = Blocks { scales: 0, zero_points: -1, size: 32 };
+    model.subgraphs[0].tensors[1].quantization = Some(Quantization { blocks: Some(blocks), ..Quantization::default() });
+    assert_eq!(read(&write(&model).unwrap()).unwrap(), model);
+    let count = model.subgraphs[0].tensors.len();
+    let missing = Blocks { scales: count as i32, ..blocks };
+    model.subgraphs[0].tensors[1].quantization =
+        Some(Quantization { blocks: Some(missing), ..Quantization::default() });
+    assert!(matches!(write(&model), Err(WriteError::BadIndex { what: "scales of blocks", .. })));
 }
 
 #[test]

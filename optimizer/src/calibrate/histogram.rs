@@ -17,13 +17,12 @@ pub struct Histogram {
     low: f64,
     width: f64,
     total: u64,
-    batches: usize,
     seen: Option<Range>,
 }
 
 impl Histogram {
-    /// Counts finite values that lie in `seen`; of more than `most`, that many, evenly spread.
-    pub fn add(&mut self, values: &[f32], seen: Range, most: usize) {
+    /// Counts finite values that lie in `seen`: all of them, or some of what `seen` is the range of.
+    pub fn add(&mut self, values: &[f32], seen: Range) {
         let (min, max) = (f64::from(seen.min), f64::from(seen.max));
         let old = self.seen.unwrap_or(seen);
         self.seen = Some(Range { min: old.min.min(seen.min), max: old.max.max(seen.max) });
@@ -41,16 +40,11 @@ impl Histogram {
             self.grow_up();
         }
         let (low, inverse) = (self.low, 1.0 / self.width);
-        // An odd stride meets every channel and column of tensors whose sizes are powers of two; another first value
-        // each time meets all positions in turn.
-        let stride = if values.len() <= most.max(1) { 1 } else { values.len().div_ceil(most.max(1)) | 1 };
-        let start = self.batches % stride;
-        self.batches += 1;
-        for value in values.iter().skip(start).step_by(stride) {
+        for value in values {
             let bin = ((f64::from(*value) - low) * inverse) as usize;
             self.counts[bin.min(BINS - 1)] += 1;
-            self.total += 1;
         }
+        self.total += values.len() as u64;
     }
 
     /// Smallest and largest value seen, counted or not.
@@ -129,7 +123,7 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibrate::range;
+    use crate::calibrate::look::range;
 
     /// The smallest linear congruential generator that will do.
     fn noise(seed: u64, len: usize) -> Vec<f32> {
@@ -160,7 +154,7 @@ mod tests {
         let mut all = Vec::new();
         for (batch, scale) in [0.01, 1.0, 0.3, 4.0, 2.0].into_iter().enumerate() {
             let values: Vec<f32> = noise(batch as u64, 20_000).iter().map(|v| v * scale + scale).collect();
-            histogram.add(&values, range(&values).unwrap(), usize::MAX);
+            histogram.add(&values, range(&values).unwrap());
             all.extend(values);
         }
         assert_eq!(histogram.counts.iter().sum::<u64>(), all.len() as u64);
@@ -175,7 +169,7 @@ mod tests {
     fn at_least_half_of_the_bins_span_what_was_seen() {
         let mut histogram = Histogram::default();
         for value in [1.0f32, -3.0, 1000.0, 1e-3] {
-            histogram.add(&[value], Range { min: value, max: value }, 1);
+            histogram.add(&[value], Range { min: value, max: value });
         }
         assert!(histogram.resolution() * BINS as f64 <= 4.5 * 1003.0, "{}", histogram.resolution());
     }
@@ -183,7 +177,7 @@ mod tests {
     #[test]
     fn a_constant_tensor_has_a_range_of_one_value() {
         let mut histogram = Histogram::default();
-        histogram.add(&[2.5; 64], Range { min: 2.5, max: 2.5 }, 64);
+        histogram.add(&[2.5; 64], Range { min: 2.5, max: 2.5 });
         assert_eq!(histogram.range(99.9), Some(Range { min: 2.5, max: 2.5 }));
         assert_eq!(Histogram::default().range(99.9), None);
     }

@@ -4,19 +4,21 @@
 
 pub(crate) mod feed;
 mod histogram;
+mod look;
 mod search;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgeyard_job::spec::Calibrator;
 use thiserror::Error;
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::ir::{DataType, Dim, Graph, Model, Value};
-use crate::runtime::{OnnxRuntime, RuntimeError, threads};
+use crate::runtime::{OnnxRuntime, RuntimeError, Session, threads};
 
-use feed::feed;
+use feed::{Batch, Feed, feed_many};
 pub use histogram::{Histogram, PERCENTILE};
+use look::{Look, Seen};
 pub use search::{least_divergence, least_error};
 
 pub use crate::lower::{Range, Ranges};
@@ -25,6 +27,11 @@ pub use crate::lower::{Range, Ranges};
 const BATCH: usize = 8;
 /// Activations of a whole batch are in memory at once; that many floats at most.
 const BATCH_FLOATS: usize = 1 << 24;
+/// Floats that all sessions together may hold: weights, which the runtime stores a second time as its kernels want
+/// them, and the activations of a batch.
+const ALL_FLOATS: usize = 1 << 26;
+/// More sessions than that gain little, as one thread reads the samples for all of them.
+const MAX_WORKERS: usize = 8;
 /// Weight of a new sample in a moving average, once there are many (as in ONNX Runtime and PyTorch); the first samples
 /// weigh more, so that a few samples give their mean.
 const MOVING_AVERAGE: f64 = 0.01;
@@ -32,7 +39,7 @@ const MOVING_AVERAGE: f64 = 0.01;
 /// them, and a second of counting for each second of inference would buy nothing more. The extremes are exact.
 const COUNTED: usize = 1 << 19;
 /// Values of one sample that are counted at least and at most.
-const COUNTED_OF_ONE: std::ops::RangeInclusive<usize> = 1 << 11..=1 << 15;
+const COUNTED_OF_ONE: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 15;
 
 /// Why calibration fails.
 #[derive(Debug, Error)]
@@ -68,7 +75,10 @@ pub struct Calibration {
 }
 
 /// Runs at most `limit` samples through `model` and watches every float tensor. `step` hears (done, total) and says
-/// whether to go on.
+/// whether to go on. Samples are seen in their order: the same data gives the same ranges on any machine.
+///
+/// # Errors
+/// [`CalibrationError`].
 pub fn calibrate(
     runtime: &OnnxRuntime,
     model: &Model,
@@ -77,71 +87,77 @@ pub fn calibrate(
     calibrator: Calibrator,
     step: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Calibration, CalibrationError> {
-    let mut session = runtime.session(&with_all_outputs(model).to_bytes(), threads())?;
-    let input = model.graph.inputs.first().map_or(String::new(), |input| input.name.clone());
-    let mut observers: BTreeMap<String, Observer> = BTreeMap::new();
-    let counted = COUNTED / limit.clamp(1, dataset.len());
-    let counted = counted.clamp(*COUNTED_OF_ONE.start(), *COUNTED_OF_ONE.end());
-    let samples = feed(&mut session, dataset, limit, free_batch(&model.graph), step, |session, batch| {
-        let mut broken = Vec::new();
-        let mut see = |name: &str, values: &[f32], rows: usize| {
-            let observer = match observers.get_mut(name) {
-                Some(observer) => observer,
-                None => observers.entry(name.to_owned()).or_insert_with(|| Observer::new(calibrator, counted)),
-            };
-            // A fixed batch larger than what is left holds the last sample more than once: it counts once.
-            let row = values.len() / rows;
-            for sample in values.chunks_exact(row.max(1)).take(batch.count.min(rows)) {
-                if !observer.see(sample) {
-                    broken.push(name.to_owned());
-                }
-            }
-        };
-        see(&input, batch.values, batch.shape[0]);
+    let graph = &model.graph;
+    let bytes = model.to_bytes_showing(&all_tensors(graph));
+    let (free, workers) = (free_batch(graph), workers(graph));
+    let open = || runtime.showing(&bytes, (threads() / workers).max(1));
+    let most = match calibrator {
+        Calibrator::MinMax | Calibrator::MovingAverage => 0,
+        Calibrator::Percentile | Calibrator::Entropy | Calibrator::MeanSquaredError => {
+            (COUNTED / limit.clamp(1, dataset.len())).clamp(*COUNTED_OF_ONE.start(), *COUNTED_OF_ONE.end())
+        }
+    };
+    let look = Look { most };
+    let run = |session: &mut Session, batch: Batch<'_>| -> Result<Vec<Seen>, CalibrationError> {
+        let mut seen = Vec::with_capacity(graph.nodes.len() + 1);
+        let input = graph.inputs.first().map_or("", |input| &input.name);
+        seen.extend(look.at(input, batch.values, batch.shape[0], &batch));
         session.observe(batch.values, batch.shape, |output, dims| {
             // What has no batch axis belongs to all samples at once.
             let rows = if dims.first() == Some(&batch.shape[0]) { dims[0].max(1) } else { 1 };
-            see(output.name, output.values, rows);
+            seen.extend(look.at(output.name, output.values, rows, &batch));
         })?;
+        let broken = |name: &&String| seen.iter().any(|seen| seen.range.is_none() && seen.tensor == **name);
         // What broke first made the rest so.
-        let mut order = model.graph.nodes.iter().flat_map(|node| &node.outputs);
-        let first = order.find(|name| broken.contains(name)).or(broken.first()).cloned();
+        let mut order = graph.nodes.iter().flat_map(|node| &node.outputs);
+        let first = order.find(broken).or(seen.iter().find(|seen| seen.range.is_none()).map(|seen| &seen.tensor));
         match first {
-            Some(tensor) => Err(CalibrationError::NotFinite { tensor, sample: batch.first }),
-            None => Ok(()),
+            Some(tensor) => Err(CalibrationError::NotFinite { tensor: tensor.clone(), sample: batch.first }),
+            None => Ok(seen),
         }
-    })?;
+    };
+    let mut observers: BTreeMap<String, Observer> = BTreeMap::new();
+    let take = |seen: Vec<Seen>| {
+        for Seen { tensor, range, picked } in seen {
+            let Some(range) = range else { continue };
+            observers.entry(tensor).or_insert_with(|| Observer::new(calibrator)).see(range, &picked);
+        }
+    };
+    let samples = feed_many(Feed { dataset, limit, free }, workers, open, step, run, take)?;
     let ranges = observers.into_iter().filter_map(|(name, observer)| Some((name, observer.range()?))).collect();
     Ok(Calibration { ranges, samples })
 }
 
 /// How many samples a model with a free batch is fed at once, so that memory stays bounded.
 pub(crate) fn free_batch(graph: &Graph) -> usize {
-    let outputs = graph.nodes.iter().flat_map(|node| &node.outputs);
-    let floats: usize = outputs
-        .filter_map(|name| graph.values.get(name))
-        .map(|value| {
-            // The batch itself is not known; what else is not known counts as one.
-            let size = |dim: &Dim| if let Dim::Static(size) = dim { *size } else { 1 };
-            value.shape.iter().map(size).product::<usize>()
-        })
-        .sum();
-    (BATCH_FLOATS / floats.max(1)).clamp(1, BATCH)
+    (BATCH_FLOATS / activations(graph).max(1)).clamp(1, BATCH)
 }
 
-/// The model with every tensor as an output.
-fn with_all_outputs(model: &Model) -> Model {
-    let mut model = model.clone();
-    let Graph { nodes, outputs, values, .. } = &mut model.graph;
-    let known: std::collections::BTreeSet<String> = outputs.iter().map(|output| output.name.clone()).collect();
-    for name in nodes.iter().flat_map(|node| &node.outputs) {
-        let float = values.get(name).is_none_or(|value| value.dtype == DataType::F32);
-        if !name.is_empty() && !known.contains(name) && float {
-            // Without type and shape: the runtime knows them better than a file does.
-            outputs.push(Value { name: name.clone(), dtype: DataType::Undefined, shape: Vec::new(), has_shape: false });
-        }
-    }
-    model
+/// How many sessions run side by side, so that memory stays bounded on machines of many cores too.
+fn workers(graph: &Graph) -> usize {
+    let fixed = graph.inputs.first().and_then(|input| input.shape.first());
+    let batch = if let Some(Dim::Static(_)) = fixed { 1 } else { free_batch(graph) };
+    let weights: usize = graph.initializers.values().map(crate::ir::Tensor::len).sum();
+    (ALL_FLOATS / (2 * weights + batch * activations(graph)).max(1)).clamp(1, threads().min(MAX_WORKERS))
+}
+
+/// Floats that the graph's operators make of one sample, or of a batch that is fixed.
+fn activations(graph: &Graph) -> usize {
+    let size = |dim: &Dim| if let Dim::Static(size) = dim { *size } else { 1 };
+    let outputs = graph.nodes.iter().flat_map(|node| &node.outputs).filter_map(|name| graph.values.get(name));
+    outputs.map(|value| value.shape.iter().map(size).product::<usize>()).sum()
+}
+
+/// What a graph has to show besides its outputs, so that every float tensor of it is seen.
+fn all_tensors(graph: &Graph) -> Vec<Value> {
+    let known: BTreeSet<&str> = graph.outputs.iter().map(|output| output.name.as_str()).collect();
+    let float = |name: &&String| graph.values.get(*name).is_none_or(|value| value.dtype == DataType::F32);
+    let names = graph.nodes.iter().flat_map(|node| &node.outputs).filter(|name| !name.is_empty()).filter(float);
+    names
+        .filter(|name| !known.contains(name.as_str()))
+        // Without type and shape: the runtime knows them better than a file does.
+        .map(|name| Value { name: name.clone(), dtype: DataType::Undefined, shape: Vec::new(), has_shape: false })
+        .collect()
 }
 
 /// What is kept of one tensor.
@@ -149,24 +165,22 @@ fn with_all_outputs(model: &Model) -> Model {
 enum Observer {
     MinMax(Option<Range>),
     Average { low: f64, high: f64, samples: i32 },
-    Histogram(Calibrator, usize, Histogram),
+    Histogram(Calibrator, Histogram),
 }
 
 impl Observer {
-    /// `counted`: values of one sample that a histogram counts at most.
-    fn new(calibrator: Calibrator, counted: usize) -> Self {
+    fn new(calibrator: Calibrator) -> Self {
         match calibrator {
             Calibrator::MinMax => Self::MinMax(None),
             Calibrator::MovingAverage => Self::Average { low: 0.0, high: 0.0, samples: 0 },
             Calibrator::Percentile | Calibrator::Entropy | Calibrator::MeanSquaredError => {
-                Self::Histogram(calibrator, counted, Histogram::default())
+                Self::Histogram(calibrator, Histogram::default())
             }
         }
     }
 
-    /// Takes one sample's values. False when one is not finite.
-    fn see(&mut self, values: &[f32]) -> bool {
-        let Some(seen) = range(values) else { return values.is_empty() };
+    /// Takes one sample's range, and the values of it that are counted.
+    fn see(&mut self, seen: Range, picked: &[f32]) {
         match self {
             Self::MinMax(range) => {
                 let old = range.unwrap_or(seen);
@@ -177,9 +191,8 @@ impl Observer {
                 *high += MOVING_AVERAGE * (f64::from(seen.max) - *high);
                 *samples = samples.saturating_add(1);
             }
-            Self::Histogram(_, counted, histogram) => histogram.add(values, seen, *counted),
+            Self::Histogram(_, histogram) => histogram.add(picked, seen),
         }
-        true
     }
 
     fn range(&self) -> Option<Range> {
@@ -191,34 +204,11 @@ impl Observer {
                 let started = 1.0 - (1.0 - MOVING_AVERAGE).powi(*samples);
                 Some(Range { min: (low / started) as f32, max: (high / started) as f32 })
             }
-            Self::Histogram(Calibrator::Entropy, _, histogram) => least_divergence(histogram),
-            Self::Histogram(Calibrator::MeanSquaredError, _, histogram) => least_error(histogram),
-            Self::Histogram(_, _, histogram) => histogram.range(PERCENTILE),
+            Self::Histogram(Calibrator::Entropy, histogram) => least_divergence(histogram),
+            Self::Histogram(Calibrator::MeanSquaredError, histogram) => least_error(histogram),
+            Self::Histogram(_, histogram) => histogram.range(PERCENTILE),
         }
     }
-}
-
-/// Smallest and largest; `None` without values or with one that is not finite.
-fn range(values: &[f32]) -> Option<Range> {
-    const LANES: usize = 16;
-    // Separate lanes let the compiler use vector registers; NaN would vanish in min and max, a sum keeps it.
-    let (mut low, mut high, mut sum) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0f32; LANES]);
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            low[lane] = low[lane].min(chunk[lane]);
-            high[lane] = high[lane].max(chunk[lane]);
-            sum[lane] += chunk[lane] * 0.0;
-        }
-    }
-    for value in rest {
-        low[0] = low[0].min(*value);
-        high[0] = high[0].max(*value);
-        sum[0] += value * 0.0;
-    }
-    let min = low.into_iter().fold(f32::INFINITY, f32::min);
-    let max = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    (sum.iter().sum::<f32>() == 0.0 && min <= max).then_some(Range { min, max })
 }
 
 #[cfg(test)]
@@ -227,31 +217,18 @@ mod tests {
 
     #[test]
     fn a_moving_average_is_the_mean_of_few_samples_and_follows_many() {
-        let mut observer = Observer::new(Calibrator::MovingAverage, 1);
+        let mut observer = Observer::new(Calibrator::MovingAverage);
         assert_eq!(observer.range(), None);
-        assert!(observer.see(&[-3.0, 5.0]));
+        observer.see(Range { min: -3.0, max: 5.0 }, &[]);
         let first = observer.range().unwrap();
         assert!((first.min + 3.0).abs() < 1e-5 && (first.max - 5.0).abs() < 1e-5, "{first:?}");
-        observer.see(&[-1.0, 1.0]);
+        observer.see(Range { min: -1.0, max: 1.0 }, &[]);
         let two = observer.range().unwrap();
         assert!((two.min + 2.0).abs() < 0.01 && (two.max - 3.0).abs() < 0.02, "{two:?}");
         for _ in 0..1000 {
-            observer.see(&[-1.0, 1.0]);
+            observer.see(Range { min: -1.0, max: 1.0 }, &[]);
         }
         let many = observer.range().unwrap();
         assert!((many.max - 1.0).abs() < 1e-3, "{many:?}");
-    }
-
-    #[test]
-    fn the_range_is_that_of_all_values_and_nonsense_is_noticed() {
-        let mut values: Vec<f32> = (0..100).map(|i| (i as f32 - 30.0) / 7.0).collect();
-        assert_eq!(range(&values), Some(Range { min: -30.0 / 7.0, max: 69.0 / 7.0 }));
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for at in [5, 99] {
-                let good = std::mem::replace(&mut values[at], bad);
-                assert_eq!(range(&values), None);
-                values[at] = good;
-            }
-        }
     }
 }

@@ -107,7 +107,7 @@ mod tests {
 
     fn histogram(values: &[f32]) -> Histogram {
         let mut histogram = Histogram::default();
-        histogram.add(values, super::super::range(values).unwrap(), usize::MAX);
+        histogram.add(values, super::super::look::range(values).unwrap());
         histogram
     }
 

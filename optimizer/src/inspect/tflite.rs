@@ -140,6 +140,12 @@ fn values(model: &Model, tensor: &Tensor) -> Option<Vec<f32>> {
         }
         _ => return None,
     };
+    if let Some(blocks) = tensor.quantization.as_ref().and_then(|quantization| quantization.blocks) {
+        let scales = model.subgraphs.first()?.tensors.get(usize::try_from(blocks.scales).ok()?)?;
+        let (scales, size) = (values(model, scales)?, usize::try_from(blocks.size).ok().filter(|size| *size > 0)?);
+        let real = |(index, value): (usize, f32)| Some(value * scales.get(index / size)?);
+        return stored.into_iter().enumerate().map(real).collect();
+    }
     let Some(quantization) = tensor.quantization.as_ref().filter(|quantization| !quantization.scale.is_empty()) else {
         return Some(stored);
     };

@@ -141,6 +141,11 @@ impl Graph {
         }
     }
 
+    /// True when constants lay in files beside the model.
+    pub fn has_external_data(&self) -> bool {
+        !self.external.is_empty()
+    }
+
     /// The constant of that name.
     pub fn constant(&self, name: &str) -> Option<&Tensor> {
         self.initializers.get(name)

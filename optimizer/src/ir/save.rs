@@ -15,7 +15,7 @@ const MIN_IR_VERSION: i64 = 6;
 impl Model {
     /// The file's bytes, weights inside.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.written(false)
+        self.written(false, &[])
     }
 
     /// The file's bytes, constants that lay in files beside the model and were not changed still there: the second part
@@ -23,12 +23,18 @@ impl Model {
     pub fn to_bytes_beside_data(&self) -> (Vec<u8>, BTreeSet<String>) {
         let kept = |(name, external): &(&String, &External)| self.graph.kept_outside(name, external);
         let files = self.graph.external.iter().filter(kept).map(|(_, external)| external.file.clone()).collect();
-        (self.written(true), files)
+        (self.written(true, &[]), files)
     }
 
-    fn written(&self, outside: bool) -> Vec<u8> {
+    /// The file's bytes, weights inside, with more outputs than the model has.
+    pub(crate) fn to_bytes_showing(&self, more: &[Value]) -> Vec<u8> {
+        self.written(false, more)
+    }
+
+    fn written(&self, outside: bool, more: &[Value]) -> Vec<u8> {
+        let mut head = Writer::default();
+        head.int(1, self.ir_version.max(MIN_IR_VERSION)).raw(&self.rest);
         let mut writer = Writer::default();
-        writer.int(1, self.ir_version.max(MIN_IR_VERSION)).raw(&self.rest).bytes(7, &self.graph.written(outside));
         for (domain, version) in &self.opsets {
             let mut opset = Writer::default();
             if !domain.is_empty() {
@@ -36,7 +42,35 @@ impl Model {
             }
             writer.bytes(8, &opset.int(2, *version).clone().finish());
         }
+        let tail = writer.finish();
+        let graph = self.graph.pieces(outside, more);
+        let len = graph.iter().map(Piece::len).sum();
+        let mut writer = Writer::with_capacity(head.len() + len + tail.len() + 16);
+        writer.raw(&head.finish()).announce(7, len);
+        for piece in &graph {
+            match piece {
+                Piece::Fields(bytes) => writer.raw(bytes),
+                Piece::Data(tensor) => writer.append(|out| tensor.put_bytes(out)),
+            };
+        }
+        writer.raw(&tail);
         writer.finish()
+    }
+}
+
+/// A part of a graph's message. The lengths of all are known before any is copied, so that weights go from where they are
+/// to where they belong without a stop.
+enum Piece<'a> {
+    Fields(Vec<u8>),
+    Data(&'a Tensor),
+}
+
+impl Piece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fields(bytes) => bytes.len(),
+            Self::Data(tensor) => tensor.byte_len(),
+        }
     }
 }
 
@@ -45,26 +79,32 @@ impl Graph {
         self.initializers.get(name).is_some_and(|tensor| digest(tensor) == external.digest)
     }
 
-    fn written(&self, outside: bool) -> Vec<u8> {
-        let mut writer = Writer::default();
+    fn pieces(&self, outside: bool, more: &[Value]) -> Vec<Piece<'_>> {
+        let (mut pieces, mut writer) = (Vec::new(), Writer::default());
         for node in &self.nodes {
             writer.bytes(1, &node.to_bytes());
         }
         writer.bytes(2, self.name.as_bytes());
         for (name, tensor) in &self.initializers {
-            match self.external.get(name).filter(|external| outside && self.kept_outside(name, external)) {
-                Some(external) => writer.bytes(5, &external.proto),
-                None => writer.bytes(5, &tensor_bytes(name, tensor)),
-            };
+            if let Some(external) =
+                self.external.get(name).filter(|external| outside && self.kept_outside(name, external))
+            {
+                writer.bytes(5, &external.proto);
+                continue;
+            }
+            announce_tensor(&mut writer, 5, name, tensor);
+            pieces.push(Piece::Fields(std::mem::take(&mut writer).finish()));
+            pieces.push(Piece::Data(tensor));
         }
         writer.raw(&self.rest);
         for value in &self.inputs {
             writer.bytes(11, &value_bytes(value));
         }
-        for value in &self.outputs {
+        for value in self.outputs.iter().chain(more) {
             writer.bytes(12, &value_bytes(value));
         }
-        writer.finish()
+        pieces.push(Piece::Fields(writer.finish()));
+        pieces
     }
 }
 
@@ -102,7 +142,10 @@ fn attribute_bytes(name: &str, value: &Attribute) -> Vec<u8> {
         Attribute::Float(value) => writer.float(2, *value).int(20, 1),
         Attribute::Int(value) => writer.int(3, *value).int(20, 2),
         Attribute::String(value) => writer.bytes(4, value).int(20, 3),
-        Attribute::Tensor(value) => writer.bytes(5, &tensor_bytes("", value)).int(20, 4),
+        Attribute::Tensor(value) => {
+            announce_tensor(&mut writer, 5, "", value);
+            writer.append(|out| value.put_bytes(out)).int(20, 4)
+        }
         Attribute::Floats(values) => {
             for value in values {
                 writer.float(7, *value);
@@ -126,20 +169,23 @@ fn attribute_bytes(name: &str, value: &Attribute) -> Vec<u8> {
     writer.finish()
 }
 
-fn tensor_bytes(name: &str, tensor: &Tensor) -> Vec<u8> {
+/// Writes a tensor as a field, all but its data, which must follow. Of an opaque one this is all.
+fn announce_tensor(writer: &mut Writer, number: u32, name: &str, tensor: &Tensor) {
     if let TensorData::Opaque(proto) = &tensor.data {
-        return proto.clone();
+        writer.bytes(number, proto);
+        return;
     }
-    let mut writer = Writer::default();
+    let mut head = Writer::default();
     if !tensor.dims.is_empty() {
-        writer.packed_ints(1, &tensor.dims.iter().map(|dim| *dim as i64).collect::<Vec<_>>());
+        head.packed_ints(1, &tensor.dims.iter().map(|dim| *dim as i64).collect::<Vec<_>>());
     }
-    writer.int(2, tensor.dtype().onnx());
+    head.int(2, tensor.dtype().onnx());
     if !name.is_empty() {
-        writer.bytes(8, name.as_bytes());
+        head.bytes(8, name.as_bytes());
     }
-    writer.bytes(9, &tensor.to_bytes().unwrap_or_default());
-    writer.finish()
+    let len = tensor.byte_len();
+    head.announce(9, len);
+    writer.announce(number, head.len() + len).raw(&head.finish());
 }
 
 fn value_bytes(value: &Value) -> Vec<u8> {

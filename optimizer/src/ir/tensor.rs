@@ -199,20 +199,45 @@ impl Tensor {
 
     /// The elements as little-endian bytes, as `raw_data` holds them; `None` for opaque ones.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        Some(match &self.data {
-            TensorData::F32(data) => data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            TensorData::F64(data) => data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            TensorData::I64(data) => data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            TensorData::I32(data) => data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            TensorData::I16(data) => data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            TensorData::F16(data) | TensorData::U16(data) => {
-                data.iter().flat_map(|value| value.to_le_bytes()).collect()
-            }
-            TensorData::I8(data) => data.iter().map(|value| *value as u8).collect(),
-            TensorData::U8(data) => data.clone(),
-            TensorData::Bool(data) => data.iter().map(|value| u8::from(*value)).collect(),
-            TensorData::Opaque(_) => return None,
-        })
+        if let TensorData::Opaque(_) = self.data {
+            return None;
+        }
+        let mut out = Vec::with_capacity(self.byte_len());
+        self.put_bytes(&mut out);
+        Some(out)
+    }
+
+    /// How many bytes [`Tensor::put_bytes`] appends.
+    pub(super) fn byte_len(&self) -> usize {
+        let elements = match &self.data {
+            TensorData::F32(data) => data.len(),
+            TensorData::F64(data) => data.len(),
+            TensorData::I64(data) => data.len(),
+            TensorData::I32(data) => data.len(),
+            TensorData::I16(data) => data.len(),
+            TensorData::F16(data) | TensorData::U16(data) => data.len(),
+            TensorData::I8(data) => data.len(),
+            TensorData::U8(data) => data.len(),
+            TensorData::Bool(data) => data.len(),
+            TensorData::Opaque(_) => 0,
+        };
+        elements * self.dtype().size().unwrap_or(0)
+    }
+
+    /// Appends the elements as little-endian bytes; of opaque ones nothing.
+    pub(super) fn put_bytes(&self, out: &mut Vec<u8>) {
+        match &self.data {
+            TensorData::F32(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::F64(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::I64(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::I32(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::I16(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::F16(data) | TensorData::U16(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::I8(data) => words(data, |value| value.to_le_bytes(), out),
+            TensorData::U8(data) => out.extend_from_slice(data),
+            TensorData::Bool(data) => words(data, |value| [u8::from(value)], out),
+            TensorData::Opaque(_) => {}
+        }
     }
 
     /// From little-endian bytes; `None` when the length does not fit or the type has no fixed size.
@@ -240,5 +265,16 @@ impl Tensor {
             DataType::Undefined | DataType::String | DataType::Other => return None,
         };
         Some(Self { dims, data })
+    }
+}
+
+/// Appends elements as bytes, a block at a time: the compiler turns whole blocks into vector moves.
+fn words<T: Copy, const SIZE: usize>(data: &[T], bytes: impl Fn(T) -> [u8; SIZE], out: &mut Vec<u8>) {
+    let mut block = [[0; SIZE]; 512];
+    for chunk in data.chunks(block.len()) {
+        for (place, value) in block.iter_mut().zip(chunk) {
+            *place = bytes(*value);
+        }
+        out.extend_from_slice(block[..chunk.len()].as_flattened());
     }
 }

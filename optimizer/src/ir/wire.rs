@@ -227,6 +227,21 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// With room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes) }
+    }
+
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// True before anything was written.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// The bytes written.
     pub fn finish(self) -> Vec<u8> {
         self.out
@@ -248,9 +263,19 @@ impl Writer {
 
     /// Bytes, text or a message.
     pub fn bytes(&mut self, number: u32, value: &[u8]) -> &mut Self {
+        self.announce(number, value.len()).raw(value)
+    }
+
+    /// The start of a field of bytes; so many must follow.
+    pub fn announce(&mut self, number: u32, len: usize) -> &mut Self {
         self.varint(u64::from(number) << 3 | 2);
-        self.varint(value.len() as u64);
-        self.out.extend_from_slice(value);
+        self.varint(len as u64);
+        self
+    }
+
+    /// Lets something else write at the end.
+    pub fn append(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+        put(&mut self.out);
         self
     }
 

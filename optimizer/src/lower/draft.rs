@@ -32,6 +32,8 @@ pub(super) struct Slot {
     pub dtype: TensorType,
     pub value: Option<Value>,
     pub quantization: Option<Quantization>,
+    /// The scales of blocks of a row and the size of a block, instead of `quantization`.
+    pub blocks: Option<(TensorId, usize)>,
     /// The ONNX tensor whose calibrated range holds for this one.
     pub origin: Option<String>,
     /// Stays float in an int8 model: it lies inside an operator without an integer kernel.
@@ -133,6 +135,26 @@ pub(super) fn permuted_order(shape: &[usize], permutation: &[usize]) -> Vec<usiz
     order
 }
 
+/// The same permutation of fewer dimensions: those of size 1 go, those that stay neighbours become one. None if there
+/// are no fewer.
+fn merged_axes(shape: &[usize], permutation: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let moving: Vec<usize> = permutation.iter().copied().filter(|&axis| shape[axis] != 1).collect();
+    let next = |axis: usize| (axis + 1..shape.len()).find(|&axis| shape[axis] != 1);
+    // Runs of neighbours in the result's order: the first axis of each, and the size of all.
+    let mut runs: Vec<(usize, usize, usize)> = Vec::new();
+    for &axis in &moving {
+        match runs.last_mut() {
+            Some((_, last, size)) if next(*last) == Some(axis) => (*last, *size) = (axis, *size * shape[axis]),
+            _ => runs.push((axis, axis, shape[axis])),
+        }
+    }
+    let mut sorted = runs.clone();
+    sorted.sort_unstable();
+    let order: Option<Vec<usize>> = runs.iter().map(|run| sorted.iter().position(|other| other == run)).collect();
+    (runs.len() < shape.len()).then_some(())?;
+    Some((sorted.iter().map(|(.., size)| *size).collect(), order?))
+}
+
 impl Op {
     /// The fused activation of operators that have one.
     pub(super) fn activation_mut(&mut self) -> Option<&mut Activation> {
@@ -157,6 +179,7 @@ impl Draft {
             dtype: TensorType::Float32,
             value: None,
             quantization: None,
+            blocks: None,
             origin: origin.map(str::to_owned),
             keeps_float: false,
             non_negative: false,
@@ -171,6 +194,7 @@ impl Draft {
             dtype: value.dtype(),
             value: Some(value),
             quantization: None,
+            blocks: None,
             origin: None,
             keeps_float: false,
             non_negative: false,
@@ -247,6 +271,8 @@ impl Draft {
         let output =
             self.emit(node, BuiltinOp::RESHAPE, opt::Reshape { new_shape }, &[tensor], shape, origin.as_deref());
         self.tensors[output].non_negative = self.tensors[tensor].non_negative;
+        // Without a range of its own what lies inside a lowering stays there.
+        self.tensors[output].keeps_float = self.tensors[tensor].keeps_float && origin.is_none();
         output
     }
 
@@ -259,6 +285,13 @@ impl Draft {
         if let Some(value) = &self.tensors[tensor].value {
             let value = value.permuted(&self.tensors[tensor].shape, permutation);
             return self.constant(&shape, value);
+        }
+        if permutation.len() > 4
+            && let Some((open, order)) = merged_axes(&self.tensors[tensor].shape, permutation)
+        {
+            let merged = self.reshaped(node, tensor, &open);
+            let moved = self.transposed(node, merged, &order);
+            return self.reshaped(node, moved, &shape);
         }
         let wanted: Vec<i32> = permutation.iter().map(|&axis| axis as i32).collect();
         let known = self.ops.iter().find(|op| {
@@ -279,6 +312,7 @@ impl Draft {
             origin.as_deref(),
         );
         self.tensors[output].non_negative = self.tensors[tensor].non_negative;
+        self.tensors[output].keeps_float = self.tensors[tensor].keeps_float && origin.is_none();
         output
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use edgeyard_tflite::{Model, Operator, Subgraph, Tensor, WriteError, operator_version, write};
+use edgeyard_tflite::{Blocks, Model, Operator, Quantization, Subgraph, Tensor, WriteError, operator_version, write};
 
 use super::draft::{Draft, TensorId};
 
@@ -108,9 +108,18 @@ impl Emitter<'_> {
             return known;
         }
         let slot = &self.draft.tensors[id];
+        let blocks = slot.blocks.map(|(scales, size)| Blocks {
+            scales: self.tensor(scales, ""),
+            zero_points: -1,
+            size: size as i32,
+        });
+        let quantization = match blocks {
+            Some(_) => Some(Quantization { blocks, ..Quantization::default() }),
+            None => slot.quantization.clone(),
+        };
         let shape = slot.shape.iter().map(|&dim| dim as i32).collect();
         let mut tensor =
-            Tensor { name: name.to_owned(), quantization: slot.quantization.clone(), is_variable: slot.variable, ..Tensor::new(slot.dtype, shape) };
+            Tensor { name: name.to_owned(), quantization, is_variable: slot.variable, ..Tensor::new(slot.dtype, shape) };
         if let Some(value) = &slot.value {
             let bytes = value.bytes();
             let twin = self.constants.iter().copied().find(|&other| {

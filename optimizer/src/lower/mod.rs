@@ -35,7 +35,8 @@ pub enum Mode {
     },
     /// Weights in 8-bit integers; the runtime quantises activations of matrix products and convolutions while it runs.
     Int8Dynamic,
-    /// Weights in 4-bit integers, one scale for each output channel; otherwise as `Int8Dynamic`.
+    /// Weights in 4-bit integers, one scale for each output channel or, where [`Choices::block_size`] says so, each block
+    /// of a matrix; otherwise as `Int8Dynamic`.
     Int4Weights,
     /// 8-bit integer weights and 16-bit integer activations; needs calibrated ranges.
     Int16Activations {
@@ -51,6 +52,8 @@ pub struct Choices {
     pub keep_float: BTreeSet<String>,
     /// How many scales weights have where the target leaves a choice.
     pub granularity: Granularity,
+    /// `Int4Weights`: how many weights of a row of a matrix share a scale; absent: one scale for each output channel.
+    pub block_size: Option<u32>,
 }
 
 /// The element type of an int8 model's inputs and outputs.
@@ -108,6 +111,14 @@ pub enum LowerError {
         tensor: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// A choice about nothing.
+    #[error(
+        "keep_float names {tensor}, which no operator of the model makes; name the first output of an operator of the simplified model"
+    )]
+    KeepFloat {
+        /// What was named.
+        tensor: String,
     },
     /// A weight is not a number.
     #[error(transparent)]
@@ -178,6 +189,7 @@ pub fn to_tflite_with(
 ) -> Result<Lowered, LowerError> {
     let mut fused = graph.clone();
     fuse_patterns(&mut fused, Allowed::All);
+    let choices = &Choices { keep_float: kept_after_fusion(graph, &fused, &choices.keep_float)?, ..choices.clone() };
     let graph = &fused;
     let (mut draft, mut notes) = walk::walk(graph, has_sequences(mode))?;
     match mode {
@@ -204,4 +216,32 @@ pub fn to_tflite_with(
     }
     let bytes = emit::emit(&draft).map_err(LowerError::Write)?;
     Ok(Lowered { bytes, notes })
+}
+
+/// The tensors to keep float by their names in the fused graph. What lies inside a pattern that became one operator stands
+/// for that operator: the first one behind it that is still there.
+fn kept_after_fusion(graph: &Graph, fused: &Graph, keep: &BTreeSet<String>) -> Result<BTreeSet<String>, LowerError> {
+    let makes = |graph: &Graph, name: &str| graph.nodes.iter().any(|node| node.outputs.iter().any(|out| out == name));
+    let mut kept = BTreeSet::new();
+    for name in keep {
+        if !makes(graph, name) {
+            return Err(LowerError::KeepFloat { tensor: name.clone() });
+        }
+        let mut reached: Vec<&str> = vec![name];
+        let mut at = 0;
+        while let Some(&tensor) = reached.get(at) {
+            at += 1;
+            if makes(fused, tensor) {
+                kept.insert(tensor.to_owned());
+                continue;
+            }
+            let readers = graph.nodes.iter().filter(|node| node.inputs.iter().any(|input| input == tensor));
+            for output in readers.map(|node| node.output()) {
+                if !reached.contains(&output) {
+                    reached.push(output);
+                }
+            }
+        }
+    }
+    Ok(kept)
 }

@@ -21,9 +21,9 @@ use crate::quantize::{
 use crate::simplify::{explicit_padding, simplify, to_opset_13};
 
 /// The float graph after all passes but the last, ready to be stored in any numbers.
-pub(super) struct Prepared {
+pub(super) struct Prepared<'a> {
     /// The simplified source, before any pass.
-    pub source: Graph,
+    pub source: &'a Graph,
     /// What passes made of it.
     pub model: Model,
     /// Found on `model`, for schemes that need ranges.
@@ -42,9 +42,12 @@ pub(super) struct Made {
 
 impl Work<'_> {
     /// Does all passes but the last.
-    pub fn prepare(&self, clock: &mut Clock) -> Result<Prepared, OptimizeError> {
-        let source = self.simplified.clone();
-        let mut model = Model { graph: source.clone(), ..self.model.clone() };
+    pub fn prepare(&self, clock: &mut Clock) -> Result<Prepared<'_>, OptimizeError> {
+        let source = &self.simplified;
+        // By its parts: a model of many weights is not copied twice.
+        let Model { ir_version, opsets, graph: _, rest } = &self.model;
+        let mut model =
+            Model { ir_version: *ir_version, opsets: opsets.clone(), graph: source.clone(), rest: rest.clone() };
         let mut notes = Vec::new();
         for pass in &self.recipe.passes {
             notes.extend(self.pass(&mut model, pass, clock)?);
@@ -91,12 +94,14 @@ impl Work<'_> {
             Pass::Prune { pattern, score, sparsity, n, m } => {
                 clock.start("prune");
                 let settings = prune::Settings::new(*pattern, *score, *sparsity, *n, *m);
-                prune(model, &settings, self.data().as_ref())?.notes
+                let step = self.step("Prune", "measuring what flows through the layers");
+                prune(model, &settings, self.data(&step).as_ref())?.notes
             }
             Pass::Factorize { method, energy, macs } => {
                 clock.start("factorize");
                 let settings = factorize::Settings::new(*method, *energy, *macs)?;
-                factorize(model, &settings, self.data().as_ref())?.notes
+                let step = self.step("Factorize", "measuring what flows through the layers");
+                factorize(model, &settings, self.data(&step).as_ref())?.notes
             }
             Pass::Quantize { .. } => return Ok(Vec::new()),
         };
@@ -120,7 +125,7 @@ impl Work<'_> {
     /// Stores the prepared graph in the recipe's numbers, but `keep_float`, operators by the first tensor they make.
     pub fn store(
         &self,
-        prepared: &Prepared,
+        prepared: &Prepared<'_>,
         keep_float: &BTreeSet<String>,
         clock: &mut Clock,
     ) -> Result<Made, OptimizeError> {
@@ -135,7 +140,7 @@ impl Work<'_> {
 
     fn store_onnx(
         &self,
-        prepared: &Prepared,
+        prepared: &Prepared<'_>,
         keep_float: &BTreeSet<String>,
     ) -> Result<(Vec<u8>, Vec<String>), OptimizeError> {
         if prepared.untouched {
@@ -183,7 +188,7 @@ impl Work<'_> {
 
     fn store_tflite(
         &self,
-        prepared: &Prepared,
+        prepared: &Prepared<'_>,
         keep_float: &BTreeSet<String>,
     ) -> Result<(Vec<u8>, Vec<String>), OptimizeError> {
         if prepared.untouched {
@@ -198,7 +203,10 @@ impl Work<'_> {
             Numbers::Float32 => Mode::Float32,
             Numbers::Float16 => Mode::Float16Weights,
             Numbers::Int8Dynamic => Mode::Int8Dynamic,
-            Numbers::Int4Weights { .. } => Mode::Int4Weights,
+            Numbers::Int4Weights { block_size, .. } => {
+                choices.block_size = *block_size;
+                Mode::Int4Weights
+            }
             Numbers::Int8 { rules, granularity, .. } => {
                 choices.granularity = *granularity;
                 Mode::Int8 { io: io(rules.inputs_and_outputs) }
@@ -214,7 +222,7 @@ impl Work<'_> {
     }
 
     /// What the report says of calibration.
-    pub fn summary(&self, prepared: &Prepared) -> Option<CalibrationSummary> {
+    pub fn summary(&self, prepared: &Prepared<'_>) -> Option<CalibrationSummary> {
         let calibrator = match &self.recipe.numbers {
             Numbers::Int8 { calibrator, .. } | Numbers::Int16Activations { calibrator, .. } => *calibrator,
             _ => return None,

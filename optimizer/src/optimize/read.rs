@@ -56,6 +56,8 @@ impl<'a> Work<'a> {
         }
         constraints(request, &recipe)?;
         clock.start("read");
+        // Loading the runtime's library takes as long as reading a model: both happen at once.
+        let runtime = std::thread::spawn(OnnxRuntime::load);
         let source = fs_err::read(&request.model).map_err(ir::LoadError::Io)?;
         let imported = source.get(4..8) == Some(b"TFL3");
         let mut model = match imported {
@@ -65,7 +67,7 @@ impl<'a> Work<'a> {
         let mut input_shapes = request.input_shapes.clone();
         bind(&mut model.graph, &request.input_values, &mut input_shapes)?;
         let bound = !request.input_values.is_empty();
-        let reference = match imported || bound || has_external_data(&source) {
+        let reference = match imported || bound || has_external_data(&model.graph, &source) {
             true => model.to_bytes(),
             false => source.clone(),
         };
@@ -99,7 +101,7 @@ impl<'a> Work<'a> {
             None => None,
         };
         check_weights(&model.graph)?;
-        let runtime = OnnxRuntime::load()?;
+        let runtime = runtime.join().map_err(|_| RuntimeError::Interface("loading ONNX Runtime died".to_owned()))??;
         let mut work = Self {
             request,
             watcher,
@@ -169,9 +171,9 @@ impl<'a> Work<'a> {
     }
 
     /// Calibration data as passes over the graph take it.
-    pub fn data(&self) -> Option<prune::Data<'_>> {
+    pub fn data<'b>(&'b self, step: &'b dyn Fn(u64, u64) -> bool) -> Option<prune::Data<'b>> {
         let (dataset, samples) = self.calibration.as_ref()?;
-        Some(prune::Data { runtime: &self.runtime, dataset, samples: *samples })
+        Some(prune::Data { runtime: &self.runtime, dataset, samples: *samples, step: Some(step) })
     }
 
     /// The shape of one sample of the data, or of the declared input.
@@ -194,7 +196,7 @@ impl<'a> Work<'a> {
     }
 
     /// Tells the watcher how far a step is, and hears whether to go on.
-    pub fn step(&self, step: &'static str, message: &'static str) -> impl FnMut(u64, u64) -> bool + use<'_> {
+    pub fn step(&self, step: &'static str, message: &'static str) -> impl Fn(u64, u64) -> bool + use<'_> {
         move |done, total| {
             let (step, message) = (step.to_owned(), message.to_owned());
             self.watcher.progress(&Progress { step, message, done, total });
@@ -222,9 +224,14 @@ fn constraints(request: &Request, recipe: &Recipe) -> Result<(), OptimizeError> 
 }
 
 /// Whether weights lie in files beside the model.
-fn has_external_data(source: &[u8]) -> bool {
-    // Reading without a folder fails exactly when something lies outside.
-    matches!(ir::load(source, None), Err(ir::LoadError::External { .. }))
+fn has_external_data(graph: &Graph, source: &[u8]) -> bool {
+    // Constants in attributes are known by their bytes alone: where one might lie outside, reading without a folder
+    // fails exactly when something does.
+    let hint = b"location";
+    let suspect =
+        |node: &ir::Node| node.raw.as_ref().is_some_and(|raw| raw.windows(hint.len()).any(|window| window == hint));
+    graph.has_external_data()
+        || graph.nodes.iter().any(suspect) && matches!(ir::load(source, None), Err(ir::LoadError::External { .. }))
 }
 
 fn dim(dim: &Dim) -> i64 {

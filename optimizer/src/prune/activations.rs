@@ -12,7 +12,7 @@ use crate::runtime::{OnnxRuntime, RuntimeError, threads};
 const BATCH: usize = 8;
 
 /// Calibration data and what runs it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Data<'a> {
     /// The runtime.
     pub runtime: &'a OnnxRuntime,
@@ -20,6 +20,16 @@ pub struct Data<'a> {
     pub dataset: &'a Dataset,
     /// How many to use, from the first on.
     pub samples: usize,
+    /// Hears (done, total) of each run over the samples and says whether to go on.
+    pub step: Option<&'a dyn Fn(u64, u64) -> bool>,
+}
+
+impl std::fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { runtime, dataset, samples, step: _ } = self;
+        let mut shown = f.debug_struct("Data");
+        shown.field("runtime", runtime).field("dataset", dataset).field("samples", samples).finish_non_exhaustive()
+    }
 }
 
 /// Why a model cannot be watched.
@@ -41,6 +51,9 @@ pub enum ObserveError {
         /// The first sample of the batch it was seen in.
         sample: usize,
     },
+    /// Somebody stopped it.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// Shows `see` every tensor of `names` (float32, the graph's inputs allowed) for each batch: name, values, shape. Rows that
@@ -72,6 +85,9 @@ pub fn observe(
     let batch = usize::try_from(fixed).map_or(BATCH, |fixed| fixed.max(1));
     let total = data.samples.clamp(1, data.dataset.len());
     data.dataset.for_each_batch(total, batch, |first, mut values, count| -> Result<bool, ObserveError> {
+        if data.step.is_some_and(|step| !step(first as u64, total as u64)) {
+            return Err(ObserveError::Cancelled);
+        }
         let size = values.len() / count;
         let rows = if fixed > 0 { batch } else { count };
         let shape = [&[rows], data.dataset.sample_shape()].concat();

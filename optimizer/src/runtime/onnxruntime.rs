@@ -52,7 +52,15 @@ impl OnnxRuntime {
     /// # Errors
     /// [`RuntimeError::Refused`] with what the runtime says.
     pub fn session(&self, model: &[u8], threads: usize) -> Result<Session, RuntimeError> {
-        self.build(model, threads, None)
+        self.build(model, threads, Use::Run)
+    }
+
+    /// Loads a model that shows all its tensors.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] with what the runtime says.
+    pub(crate) fn showing(&self, model: &[u8], threads: usize) -> Result<Session, RuntimeError> {
+        self.build(model, threads, Use::Show)
     }
 
     /// Loads a model and writes what the runtime's optimiser makes of it to a file.
@@ -60,10 +68,10 @@ impl OnnxRuntime {
     /// # Errors
     /// [`RuntimeError::Refused`] with what the runtime says.
     pub fn optimized(&self, model: &[u8], to: &Path) -> Result<(), RuntimeError> {
-        self.build(model, 1, Some(to)).map(drop)
+        self.build(model, 1, Use::Write(to)).map(drop)
     }
 
-    fn build(&self, model: &[u8], threads: usize, optimized: Option<&Path>) -> Result<Session, RuntimeError> {
+    fn build(&self, model: &[u8], threads: usize, purpose: Use<'_>) -> Result<Session, RuntimeError> {
         let refused = |error: String| RuntimeError::Refused { runtime: NAME, problem: error };
         let build = || -> ort::Result<ort::session::Session> {
             let mut builder = ort::session::Session::builder(&self.environment)?
@@ -72,14 +80,28 @@ impl OnnxRuntime {
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 // Warnings about the model belong into our notes, not on the terminal.
                 .with_log_level(ort::logging::LogLevel::Error)?;
-            if let Some(path) = optimized {
-                builder =
-                    builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(path)?;
-            }
+            builder = match purpose {
+                Use::Run => builder,
+                // Memory planned ahead is for tensors that give way to others: here none does, and what was planned for
+                // one run would be asked of the system anew in the next.
+                Use::Show => builder.with_memory_pattern(false)?,
+                Use::Write(path) => {
+                    builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(path)?
+                }
+            };
             builder.commit_from_memory(model)
         };
         Session::new(build().map_err(|error| refused(error.to_string()))?)
     }
+}
+
+/// What a session is for.
+#[derive(Clone, Copy)]
+enum Use<'a> {
+    Run,
+    Show,
+    /// Writing what the optimiser makes of the model.
+    Write(&'a Path),
 }
 
 /// What the library calls itself.

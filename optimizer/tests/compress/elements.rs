@@ -91,7 +91,7 @@ fn with_data_a_weight_counts_as_much_as_what_it_is_multiplied_with() {
     let builder = Builder::new(17, &[0, 8]).constant("w", Tensor::f32(&[6, 8], weights));
     let builder = builder.node("Gemm", &["x", "w"], "y", &[("transB", int(1))]);
     let (runtime, dataset) = (OnnxRuntime::load().unwrap(), Dataset::open(&path).unwrap());
-    let data = Data { runtime: &runtime, dataset: &dataset, samples: 20 };
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 20, step: None };
     let error = |score: Score| {
         let mut model = builder.loaded();
         prune(&mut model, &Settings::new(Pattern::NOfM, score, None, Some(2), Some(4)), Some(&data)).unwrap();

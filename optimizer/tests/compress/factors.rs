@@ -187,7 +187,7 @@ fn with_data_outputs_are_closer_at_the_same_cost() {
     let y = net.gemm(&y, 256, 24);
     let source = net.done("data", &[&y]).model;
     let (runtime, dataset) = (OnnxRuntime::load().unwrap(), Dataset::open(&path).unwrap());
-    let data = Data { runtime: &runtime, dataset: &dataset, samples: 200 };
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 200, step: None };
     // On samples that were not used.
     let quality = |model: &Model| {
         let shape = [100, 3, 4, 4];

@@ -31,7 +31,7 @@ fn half_of_the_work_costs_little_accuracy_by_low_rank() {
     // The example's calibration data.
     write_npz(&path, &[128, 1, 28, 28], &mnist("train", 128).0, None);
     let (runtime, dataset) = (OnnxRuntime::load().unwrap(), Dataset::open(&path).unwrap());
-    let data = Data { runtime: &runtime, dataset: &dataset, samples: 128 };
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 128, step: None };
     let source = load_file(&mnist_model()).unwrap();
     let (before, whole) = (cost(&source.graph).unwrap(), accuracy(&source));
     println!("source: {before:?}, accuracy {whole}");
@@ -63,7 +63,7 @@ fn pruning_without_fine_tuning_is_told_as_it_is() {
     let path = folder.path().join("calib.npz");
     write_npz(&path, &[128, 1, 28, 28], &mnist("train", 128).0, None);
     let (runtime, dataset) = (OnnxRuntime::load().unwrap(), Dataset::open(&path).unwrap());
-    let data = Data { runtime: &runtime, dataset: &dataset, samples: 128 };
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 128, step: None };
     let source = load_file(&mnist_model()).unwrap();
     let (before, whole) = (cost(&source.graph).unwrap(), accuracy(&source));
     let drop = |settings: Settings| {

@@ -21,7 +21,7 @@ fn optical_character_recognition() {
         &corpus(),
         &[
             model("ppocr-det", &[("x", &[1, 3, 320, 320])], 10.0),
-            refused("ppocr-rec", &[("x", &[1, 3, 48, 320])], "broadcasts in 5 dimensions"),
+            model("ppocr-rec", &[("x", &[1, 3, 48, 320])], 8.0),
             model("ppocr-cls", &[("x", &[1, 3, 48, 192])], 12.0),
         ],
     );
@@ -52,7 +52,8 @@ fn sounds_and_bytes() {
             model("magika", &[], 10.0),
             // Its logarithm magnifies rounding: ONNX Runtime's own optimiser keeps 87 dB of it, LiteRT 65 dB.
             Expected { float: Lowers::To(60.0), ..model("basic-pitch", &[], 4.0) },
-            refused("wakeword-mel", &[("input", &[1, 12640])], "op Clip (node Clip_28)"),
+            // Squares and logarithms of a spectrum: 8 bits leave little.
+            model("wakeword-mel", &[("input", &[1, 12640])], 4.0),
             model("wakeword-embedding", &[], 25.0),
             model("wakeword-alexa", &[], 40.0),
             model("wakeword-timer", &[], 35.0),

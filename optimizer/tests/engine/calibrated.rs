@@ -89,3 +89,22 @@ fn activations_that_are_no_numbers_are_refused_by_name() {
         assert!(error.starts_with("tensor broken is not a number or infinite on calibration sample 0"), "{error}");
     }
 }
+
+#[test]
+fn a_moving_average_follows_the_samples_in_their_order() {
+    let folder = data();
+    // Later samples are larger: in another order it would be another average.
+    let average = |pick: &str| {
+        format!(
+            "(lambda v: [(a := 0.0), [a := a + 0.01 * (float(s) - a) for s in v][-1] / (1 - 0.99 ** len(v))][1])(x.{pick}(axis=1))"
+        )
+    };
+    let right = numpy(folder.path(), &format!("[{}, {}]", average("min"), average("max")));
+    for batch in [0, 1, 7] {
+        let (m, y) = found(Calibrator::MovingAverage, folder.path(), batch);
+        for (found, right) in [(m.min, right[0]), (m.max, right[1]), (y.max, right[1])] {
+            assert!((found - right).abs() <= right.abs() * f32::EPSILON, "{found} against {right}");
+        }
+        assert_eq!(y.min, 0.0);
+    }
+}

@@ -111,6 +111,51 @@ fn four_bit_weights_are_stored_two_to_a_byte() {
 }
 
 #[test]
+fn blocks_of_four_bit_weights_keep_what_channels_lose() {
+    let mut noise = Noise::new(57);
+    // The first block of a row is much larger than the others: one scale for the row has few steps left for those.
+    let (inputs, outputs, block) = (256, 24, 32);
+    let mut weights = noise.tensor(&[outputs, inputs]);
+    if let TensorData::F32(data) = &mut weights.data {
+        for (at, value) in data.iter_mut().enumerate() {
+            *value *= if at % inputs < block { 1.0 } else { 0.05 };
+        }
+    }
+    let builder = Builder::new(13, &[1, inputs]).constant("w", weights.clone());
+    let builder = builder.node("Gemm", &["x", "w"], "y", &[("transB", int(1))]);
+    // The large block meets nothing.
+    let mut x = noise.values(4 * inputs);
+    x.iter_mut().enumerate().filter(|(at, _)| at % inputs < block).for_each(|(_, value)| *value = 0.0);
+    let bench = Bench::new(builder, &[1, inputs], x.clone(), x);
+    let blocks = Choices { block_size: Some(block as u32), ..Choices::default() };
+    let (bytes, notes, found) = lowered(&bench, Mode::Int4Weights, &blocks);
+    assert_eq!(notes, ["weights of 1 matrix products in 4-bit integers, in blocks of 32"]);
+    let (_, _, channels) = lowered(&bench, Mode::Int4Weights, &Choices::default());
+    assert!(found > channels + 6.0, "{found:.1} dB in blocks, {channels:.1} dB in channels");
+    // The bytes: integers from -8 to 7, two to a byte, and a half for each block of a row.
+    let model = read(&bytes).unwrap();
+    let graph = &model.subgraphs[0];
+    let stored = graph.tensors.iter().find(|tensor| tensor.dtype == TensorType::Int4).unwrap();
+    let described = stored.quantization.as_ref().unwrap().blocks.unwrap();
+    assert_eq!((described.size, described.zero_points, model.data_of(stored).len()), (32, -1, inputs * outputs / 2));
+    let scales = &graph.tensors[described.scales as usize];
+    assert_eq!((scales.dtype, &scales.shape), (TensorType::Float16, &vec![24, 8]));
+    let TensorData::F32(real) = &weights.data else { panic!("weights are floats") };
+    let halves: Vec<f32> =
+        model.data_of(scales).chunks(2).map(|bytes| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect();
+    let nibbles = model.data_of(stored).iter().flat_map(|byte| [(byte << 4) as i8 >> 4, *byte as i8 >> 4]);
+    for (at, integer) in nibbles.enumerate() {
+        let scale = halves[at / block];
+        let error = (f32::from(integer) * scale - real[at]).abs();
+        assert!(error <= scale * 0.51, "weight {at}: {} is stored as {integer} of {scale}", real[at]);
+    }
+    // A row that blocks do not divide has one scale.
+    let odd = Bench::normal(gemm(&mut noise, 255, 17), &[1, 255], 2);
+    let (_, notes, _) = lowered(&odd, Mode::Int4Weights, &blocks);
+    assert_eq!(notes, ["weights of 1 operators in 4-bit integers"]);
+}
+
+#[test]
 fn a_sensitive_operator_stays_float_between_conversions() {
     let bench = Bench::normal(sensitive(&mut Noise::new(54)), &[1, 4, 6, 6], 8);
     let mode = Mode::Int8 { io: Int8Io::Float };
@@ -131,6 +176,48 @@ fn a_sensitive_operator_stays_float_between_conversions() {
     let ranges = bench.ranges(&model, Calibrator::MinMax);
     let refused = to_tflite_with(&model.graph, Mode::Int8 { io: Int8Io::Int8 }, Some(&ranges), &kept).unwrap_err();
     assert!(refused.to_string().contains("op Conv (node Conv_c2)"), "{refused}");
+}
+
+/// A tensor that fusing takes away stands for the operator it went into.
+#[test]
+fn what_is_kept_float_inside_a_pattern_keeps_the_whole_float() {
+    let mut noise = Noise::new(58);
+    let builder = Builder::new(13, &[1, 4, 6, 6])
+        .constant("w", noise.tensor(&[8, 4, 3, 3]))
+        .constant("b", noise.tensor(&[1, 8, 1, 1]))
+        .constant("three", Tensor::f32(&[], vec![3.0]))
+        .constant("zero", Tensor::f32(&[], vec![0.0]))
+        .constant("six", Tensor::f32(&[], vec![6.0]))
+        .node("Conv", &["x", "w"], "c", &[])
+        .node("Add", &["c", "b"], "biased", &[])
+        .node("Add", &["biased", "three"], "shifted", &[])
+        .node("Clip", &["shifted", "zero", "six"], "clipped", &[])
+        .node("Mul", &["biased", "clipped"], "p", &[])
+        .node("Div", &["p", "six"], "y", &[]);
+    let bench = Bench::normal(builder, &[1, 4, 6, 6], 4);
+    let floats = |name: &str| {
+        let choices = Choices { keep_float: BTreeSet::from([name.to_owned()]), ..Choices::default() };
+        let (bytes, ..) = lowered(&bench, Mode::Int8 { io: Int8Io::Float }, &choices);
+        let model = read(&bytes).unwrap();
+        let graph = &model.subgraphs[0];
+        let float = |at: &i32| graph.tensors[*at as usize].dtype == TensorType::Float32;
+        let of = |op: BuiltinOp| {
+            graph
+                .operators
+                .iter()
+                .find(|found| found.code.builtin == op)
+                .is_some_and(|found| found.outputs.iter().all(float))
+        };
+        (of(BuiltinOp::CONV_2D), of(BuiltinOp::HARD_SWISH))
+    };
+    assert_eq!(floats("clipped"), (false, true));
+    assert_eq!(floats("biased"), (true, false));
+    let choices = Choices { keep_float: BTreeSet::from(["nothing".to_owned()]), ..Choices::default() };
+    let model = bench.model();
+    let ranges = bench.ranges(&model, Calibrator::MinMax);
+    let refused = to_tflite_with(&model.graph, Mode::Int8 { io: Int8Io::Float }, Some(&ranges), &choices);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("keep_float names nothing, which no operator of the model makes"), "{refused}");
 }
 
 /// XNNPACK leaves a convolution with half weights and a float32 bias to slow kernels.

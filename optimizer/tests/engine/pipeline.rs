@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use edgeyard_engine::schema::OpCode;
 use edgeyard_job::ExitCode;
@@ -496,4 +497,43 @@ fn the_list_for_microcontrollers_is_the_engine_s() {
         .filter_map(|code| Some((code.to_string(), Some(i64::from(code.newest_version()?)))))
         .collect();
     assert_eq!(*Target::find("tflm").unwrap().operators(), engine);
+}
+
+/// Stops the work in the middle of a step.
+struct Stopper {
+    step: &'static str,
+    heard: Mutex<Vec<(String, u64, u64)>>,
+}
+
+impl Watcher for Stopper {
+    fn progress(&self, progress: &Progress) {
+        self.heard.lock().unwrap().push((progress.step.clone(), progress.done, progress.total));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.heard.lock().unwrap().last().is_some_and(|(step, done, _)| step == self.step && *done > 0)
+    }
+}
+
+#[test]
+fn every_step_that_runs_samples_says_how_far_it_is_and_can_be_stopped() {
+    let lab = Lab::new();
+    let mut corrected = int8();
+    let Pass::Quantize { bias_correction, .. } = &mut corrected else { panic!("another pass") };
+    *bias_correction = true;
+    for (step, total, pass) in [
+        ("Calibrate", 64, int8()),
+        ("CorrectBiases", 64, corrected),
+        ("Factorize", 64, low_rank(0.5)),
+        ("Prune", 64, thin(Score::Taylor)),
+        ("Evaluate", EVALUATED as u64, int8()),
+    ] {
+        let stopper = Stopper { step, heard: Mutex::default() };
+        let error = optimize(&lab.request("ort-x86", vec![pass]), &stopper).unwrap_err();
+        assert_eq!((error.reason(), error.exit_code()), ("Cancelled", ExitCode::Cancelled), "{step}: {error}");
+        let heard = stopper.heard.into_inner().unwrap();
+        assert!(heard.contains(&(step.to_owned(), 0, total)), "{step}: {heard:?}");
+        let (_, done, _) = heard.last().unwrap();
+        assert!((1..total).contains(done), "{step}: {heard:?}");
+    }
 }

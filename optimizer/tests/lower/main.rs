@@ -5,6 +5,7 @@
 
 mod harness;
 mod models;
+mod more;
 mod ops;
 mod random;
 mod rare;

@@ -57,7 +57,7 @@ def ranges(folder, name):
     for feed in inputs_of(name, session):
         values = dict(zip(names, session.run(names, feed))) | feed
         for tensor, value in values.items():
-            if value.dtype == np.float32 and value.size:
+            if value.dtype == np.float32 and value.size and np.isfinite(value).all():
                 low, high = float(value.min()), float(value.max())
                 if tensor in found:
                     low, high = min(low, found[tensor][0]), max(high, found[tensor][1])

@@ -242,7 +242,7 @@ impl<'a> Import<'a> {
             let axis = usize::try_from(found.dimension).ok().filter(|axis| *axis < raw.dims.len()).ok_or_else(bad)?;
             (raw.dims[axis], raw.dims[axis + 1..].iter().product::<usize>().max(1))
         };
-        if found.scale.len() != count || found.has_details {
+        if found.scale.len() != count || found.blocks.is_some() || found.has_details {
             return Err(bad());
         }
         let zero = |channel: usize| found.zero_point.get(channel).copied().unwrap_or(0);

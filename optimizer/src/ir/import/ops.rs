@@ -3,11 +3,14 @@
 use edgeyard_tflite::{Activation, BuiltinOp as Op, MirrorMode, Operator, Options, TensorType};
 
 use super::{Import, ImportError};
-use crate::ir::{Attribute, Tensor};
+use crate::ir::{Attribute, Node, Tensor};
 
 impl Import<'_> {
     /// Writes one operator as nodes.
     pub(super) fn operator(&mut self, operator: &Operator) -> Result<(), ImportError> {
+        if operator.code.builtin == Op::TOPK_V2 {
+            return self.top_k(operator);
+        }
         if operator.outputs.len() != 1 {
             return Err(self.refuse(format!("it has {} outputs", operator.outputs.len())));
         }
@@ -95,6 +98,10 @@ impl Import<'_> {
             Op::SUM => self.reduce("ReduceSum", options),
             Op::REDUCE_MAX => self.reduce("ReduceMax", options),
             Op::REDUCE_MIN => self.reduce("ReduceMin", options),
+            Op::REDUCE_PROD => self.reduce("ReduceProd", options),
+            Op::CUMSUM => self.cumulative(options),
+            Op::LOCAL_RESPONSE_NORMALIZATION => self.local_response(options),
+            Op::FLOOR_MOD => self.floor_mod(),
             Op::ARG_MAX => self.arg("ArgMax"),
             Op::ARG_MIN => self.arg("ArgMin"),
             Op::SLICE => self.slice(),
@@ -215,6 +222,64 @@ impl Import<'_> {
         }
         let made = self.inner(op, &[&x], attributes);
         self.last("Cast", &[&made], vec![("to", Attribute::Int(crate::ir::DataType::I32.onnx()))])
+    }
+
+    /// Values, and positions as 32-bit integers.
+    fn top_k(&mut self, operator: &Operator) -> Result<(), ImportError> {
+        let [values, places] = operator.outputs[..] else {
+            return Err(self.refuse(format!("it has {} outputs", operator.outputs.len())));
+        };
+        let (x, k) = (self.read(0)?, self.integers(1)?);
+        let k = self.list("k", &k);
+        let [values, places] = [values, places].map(|at| self.names[at as usize].clone());
+        let wide = self.graph.fresh(&format!("{places}_wide"));
+        let label = format!("TopK_{}", self.at);
+        let node = Node::new("TopK", &label, &[&x, &k], &[&values, &wide]).with("axis", Attribute::Int(-1));
+        self.graph.nodes.push(node);
+        self.node("Cast", &[&wide], &places, vec![("to", Attribute::Int(crate::ir::DataType::I32.onnx()))]);
+        Ok(())
+    }
+
+    fn cumulative(&mut self, options: &Options) -> Result<(), ImportError> {
+        let Options::Cumsum(options) = options else { return Err(self.refuse("its options are missing")) };
+        let (x, axis) = (self.read(0)?, self.integers(1)?);
+        let axis = self.list("axis", &axis);
+        let flags = [("exclusive", options.exclusive), ("reverse", options.reverse)];
+        let flags = flags.into_iter().map(|(name, flag)| (name, Attribute::Int(i64::from(flag)))).collect();
+        self.last("CumSum", &[&x, &axis], flags)
+    }
+
+    /// ONNX has the channels second, and alpha for all neighbours together.
+    fn local_response(&mut self, options: &Options) -> Result<(), ImportError> {
+        let Options::LocalResponseNormalization(options) = options else {
+            return Err(self.refuse("its options are missing"));
+        };
+        let size = i64::from(options.radius) * 2 + 1;
+        let x = self.read(0)?;
+        let moved = self.inner("Transpose", &[&x], vec![("perm", Attribute::Ints(vec![0, 3, 1, 2]))]);
+        let made = self.inner(
+            "LRN",
+            &[&moved],
+            vec![
+                ("size", Attribute::Int(size)),
+                ("alpha", Attribute::Float(options.alpha * size as f32)),
+                ("beta", Attribute::Float(options.beta)),
+                ("bias", Attribute::Float(options.bias)),
+            ],
+        );
+        self.last("Transpose", &[&made], vec![("perm", Attribute::Ints(vec![0, 2, 3, 1]))])
+    }
+
+    /// What is left of x over y has y's sign: for floats, where ONNX's has x's, x - y floor(x / y).
+    fn floor_mod(&mut self) -> Result<(), ImportError> {
+        let (x, y) = (self.read(0)?, self.read(1)?);
+        if self.dtype(self.output()?)? != crate::ir::DataType::F32 {
+            return self.last("Mod", &[&x, &y], Vec::new());
+        }
+        let ratio = self.inner("Div", &[&x, &y], Vec::new());
+        let whole = self.inner("Floor", &[&ratio], Vec::new());
+        let taken = self.inner("Mul", &[&y, &whole], Vec::new());
+        self.last("Sub", &[&x, &taken], Vec::new())
     }
 
     fn slice(&mut self) -> Result<(), ImportError> {

@@ -3,7 +3,7 @@
 use edgeyard_tflite::{Activation, BuiltinOp, Options, op_options as opt};
 
 use super::super::LowerError;
-use super::super::draft::{CLAMP, HARD_SWISH_OPTIONS, Value};
+use super::super::draft::{CLAMP, HARD_SWISH_OPTIONS, MAXIMUM_MINIMUM_OPTIONS, Value};
 use super::super::layout::{Layout, Stored, stored_shape};
 use super::super::walk::Walk;
 use super::elementwise;
@@ -42,9 +42,13 @@ pub(super) fn relu(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     unary(walk, BuiltinOp::RELU, true)
 }
 
-/// `Clip` with constant bounds.
+/// `Clip`.
 pub(super) fn clip(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let node = walk.node();
+    let computed = |index: usize| node.input(index).is_some_and(|name| walk.optional_floats(name).is_none());
+    if computed(1) || computed(2) {
+        return clip_to_computed(walk);
+    }
     let bound = |index: usize, attribute: &str, default: f32| -> Result<f32, LowerError> {
         if node.input(index).is_none() {
             return Ok(node.float(attribute, default));
@@ -75,6 +79,23 @@ pub(super) fn clip(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.operand(0)?;
     let output = clamped(walk, &x, lower, upper);
     walk.define_as(0, output);
+    Ok(())
+}
+
+/// `Clip` whose bounds other nodes compute: ONNX takes the upper one where they cross.
+fn clip_to_computed(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let mut result = walk.operand(0)?;
+    for (index, op) in [(1, BuiltinOp::MAXIMUM), (2, BuiltinOp::MINIMUM)] {
+        if walk.node().input(index).is_none() {
+            continue;
+        }
+        let bound = walk.operand(index)?;
+        if bound.dims.iter().any(|&dim| dim != 1) {
+            return Err(walk.refuse(format!("a bound has the shape {:?}", bound.dims), "repair the model"));
+        }
+        elementwise::binary_of(walk, op, Options::Empty(MAXIMUM_MINIMUM_OPTIONS), &result, &bound)?;
+        result = walk.value(walk.node().output())?;
+    }
     Ok(())
 }
 

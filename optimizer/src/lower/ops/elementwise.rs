@@ -1,12 +1,12 @@
 //! Operators on two tensors with broadcasting.
 
-use edgeyard_tflite::{BuiltinOp, Options, op_options as opt};
+use edgeyard_tflite::{BuiltinOp, Options, TensorType, op_options as opt};
 
 use super::super::LowerError;
 use super::super::draft::{MAXIMUM_MINIMUM_OPTIONS, TensorId, Value};
 use super::super::layout::{Layout, Stored, stored_shape};
 use super::super::walk::Walk;
-use super::matmul;
+use super::{logic, matmul};
 
 /// Options of an ADD as converters write them.
 pub(super) fn add_options() -> Options {
@@ -84,6 +84,36 @@ pub(super) fn pow(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         Some((_, values)) if values == [0.5] => super::activation::unary(walk, BuiltinOp::SQRT, true),
         _ => binary(walk, BuiltinOp::POW, Options::Empty(56)),
     }
+}
+
+/// `Mod`: TFLite's takes the divisor's sign, as ONNX's does for integers; for floats (`fmod`) it is the dividend's.
+pub(super) fn modulo(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let (a, b) = (walk.any(0)?, walk.any(1)?);
+    if walk.draft.tensors[a.tensor].dtype != walk.draft.tensors[b.tensor].dtype {
+        return Err(walk.refuse("its operands are of two types", "repair the model"));
+    }
+    let truncates = walk.node().int("fmod", 0) != 0;
+    let floats = walk.draft.tensors[a.tensor].dtype == TensorType::Float32;
+    if !floats && truncates {
+        return Err(walk.refuse("its fmod is 1 for integers", "only the integer Mod with fmod 0 is lowered"));
+    }
+    let floor_mod = Options::Empty(72);
+    if !floats {
+        return binary_of(walk, BuiltinOp::FLOOR_MOD, floor_mod, &a, &b);
+    }
+    let mut inner = |op: BuiltinOp, options: Options, x: &Stored| {
+        let shape = walk.draft.tensors[x.tensor].shape.clone();
+        let tensor = walk.emit_inner(op, options, &[x.tensor], &shape);
+        walk.draft.tensors[tensor].keeps_float = true;
+        Stored { tensor, ..x.clone() }
+    };
+    let sign = inner(BuiltinOp::SIGN, Options::None, &a);
+    let sizes = [&a, &b].map(|x| inner(BuiltinOp::ABS, Options::Empty(78), x));
+    binary_of(walk, BuiltinOp::FLOOR_MOD, floor_mod, &sizes[0], &sizes[1])?;
+    let rest = walk.value(walk.node().output())?;
+    let slot = &mut walk.draft.tensors[rest.tensor];
+    (slot.keeps_float, slot.origin) = (true, None);
+    binary_of(walk, BuiltinOp::MUL, opt::Mul::default(), &rest, &sign)
 }
 
 /// `PRelu` with constant slopes.
@@ -183,12 +213,84 @@ pub(super) fn binary_of(
         let shape = shape[ones..].to_vec();
         walk.draft.reshaped(walk.at, tensor, &shape)
     };
-    let (left, right) = (place(walk, a), place(walk, b));
+    let (mut left, mut right) = (place(walk, a), place(walk, b));
     let shape = stored_shape(&dims, &axes);
-    if walk.draft.tensors[left].shape != walk.draft.tensors[right].shape && shape.len() > 4 {
-        return Err(walk.refuse(format!("it broadcasts in {} dimensions", shape.len()), "at most 4 are lowered"));
+    let mut made = shape.clone();
+    if walk.draft.tensors[left].shape != walk.draft.tensors[right].shape && shape.len() > BROADCAST_RANK {
+        (left, right, made) = narrowed(walk, left, right, &shape)?;
     }
-    let output = walk.emit(op, options, &[left, right], &shape);
+    let output = walk.emit(op, options, &[left, right], &made);
+    if logic::gives_truth(op) {
+        walk.draft.tensors[output].dtype = TensorType::Bool;
+    }
+    let output = walk.draft.reshaped(walk.at, output, &shape);
     walk.define(output, dims, axes);
     Ok(())
+}
+
+/// Kernels of microcontrollers broadcast in at most so many dimensions, LiteRT's of comparisons too.
+const BROADCAST_RANK: usize = 4;
+
+/// Copies of one operand that are written out before a broadcast is refused.
+const COPIES: usize = 64;
+
+/// Operands of a broadcast in more dimensions than kernels have, and the result's shape: neighbouring dimensions that
+/// broadcast alike become one. Where they alternate too often for that, operands are repeated, the smaller one first.
+fn narrowed(
+    walk: &mut Walk<'_>,
+    left: TensorId,
+    right: TensorId,
+    shape: &[usize],
+) -> Result<(TensorId, TensorId, Vec<usize>), LowerError> {
+    let mut sides = [left, right];
+    let mut shapes = sides.map(|side| {
+        let have = &walk.draft.tensors[side].shape;
+        let mut wide = vec![1; shape.len() - have.len()];
+        wide.extend(have);
+        wide
+    });
+    let mut order = [0, 1];
+    order.sort_by_key(|&side| shapes[side].iter().product::<usize>());
+    for side in order {
+        if merged(&shapes[0], &shapes[1]).len() <= BROADCAST_RANK {
+            break;
+        }
+        let mut tensor = walk.draft.reshaped(walk.at, sides[side], &shapes[side]);
+        for (axis, &size) in shape.iter().enumerate() {
+            if shapes[side][axis] == size {
+                continue;
+            }
+            if size > COPIES {
+                let why = format!("it broadcasts in {} dimensions, {size} times along one", shape.len());
+                return Err(walk.refuse(why, "reshape its inputs so that at most 4 dimensions are left"));
+            }
+            shapes[side][axis] = size;
+            let options = opt::Concatenation { axis: axis as i32, ..opt::Concatenation::default() };
+            let origin = walk.draft.tensors[tensor].origin.clone();
+            let copies = vec![tensor; size];
+            tensor =
+                walk.draft.emit(walk.at, BuiltinOp::CONCATENATION, options, &copies, &shapes[side], origin.as_deref());
+        }
+        sides[side] = tensor;
+    }
+    let merged = merged(&shapes[0], &shapes[1]);
+    let narrow: [Vec<usize>; 2] =
+        [merged.iter().map(|(left, _)| *left).collect(), merged.iter().map(|(_, right)| *right).collect()];
+    let [left, right] = [0, 1].map(|side| walk.draft.reshaped(walk.at, sides[side], &narrow[side]));
+    Ok((left, right, merged.iter().map(|(left, right)| *left.max(right)).collect()))
+}
+
+/// The sizes of both sides, with neighbouring dimensions that broadcast alike as one.
+fn merged(left: &[usize], right: &[usize]) -> Vec<(usize, usize)> {
+    let mut merged: Vec<(usize, usize)> = Vec::new();
+    for (&l, &r) in left.iter().zip(right).filter(|sizes| *sizes != (&1, &1)) {
+        match merged.last_mut() {
+            Some((a, b)) if (*a == 1) == (l == 1) && (*b == 1) == (r == 1) => {
+                *a *= l;
+                *b *= r;
+            }
+            _ => merged.push((l, r)),
+        }
+    }
+    merged
 }

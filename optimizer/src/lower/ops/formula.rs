@@ -28,6 +28,7 @@ impl Formula<'_, '_> {
             BuiltinOp::DIV => opt::Div::default().into(),
             BuiltinOp::ABS => Options::Empty(78),
             BuiltinOp::EXP => Options::Empty(33),
+            BuiltinOp::COS => Options::Empty(84),
             _ => Options::None,
         };
         let output = self.walk.emit_inner(op, options, inputs, &self.shape);
@@ -97,6 +98,14 @@ pub(super) fn reciprocal(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     write(walk, |f, x| {
         let one = f.number(1.0);
         f.apply(BuiltinOp::DIV, &[one, x])
+    })
+}
+
+/// `Tan`: sin(x) / cos(x).
+pub(super) fn tangent(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    write(walk, |f, x| {
+        let (sine, cosine) = (f.apply(BuiltinOp::SIN, &[x]), f.apply(BuiltinOp::COS, &[x]));
+        f.apply(BuiltinOp::DIV, &[sine, cosine])
     })
 }
 

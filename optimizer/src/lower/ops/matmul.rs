@@ -140,7 +140,7 @@ pub(super) fn matmul(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         return of_vector(walk, a, b, vectors);
     }
     let dims = walk.shape(walk.node().output())?;
-    let constant = walk.optional_floats(walk.input(1)?);
+    let constant = walk.optional_floats(walk.input(1)?).map(|(_, values)| values);
     multiply(walk, a, b, constant, dims)
 }
 
@@ -176,7 +176,7 @@ fn of_vector(walk: &mut Walk<'_>, a: Stored, b: Stored, vectors: (bool, bool)) -
         Some((shape, values)) if vectors.1 => Some((shape, values)).filter(|(shape, _)| shape.len() == 1),
         other => other,
     };
-    multiply(walk, a, b, constant, dims)?;
+    multiply(walk, a, b, constant.map(|(_, values)| values), dims)?;
     let product = walk.value(walk.node().output())?;
     let plain = product.plain(&mut walk.draft, walk.at);
     let tensor = walk.draft.reshaped(walk.at, plain, &shown);
@@ -185,18 +185,20 @@ fn of_vector(walk: &mut Walk<'_>, a: Stored, b: Stored, vectors: (bool, bool)) -
     Ok(())
 }
 
-fn multiply(
+/// Defines the node's output as a product of two tensors of two or more dimensions; `constant` are the elements of `b`
+/// where they are known.
+pub(super) fn multiply(
     walk: &mut Walk<'_>,
     a: Stored,
     b: Stored,
-    constant: Option<(&[usize], Vec<f32>)>,
+    constant: Option<Vec<f32>>,
     dims: Vec<usize>,
 ) -> Result<(), LowerError> {
     let (rank_a, rank_b) = (a.dims.len(), b.dims.len());
     if a.dims[rank_a - 1] != b.dims[rank_b - 2] {
         return Err(walk.refuse(format!("shapes {:?} and {:?} do not fit", a.dims, b.dims), "repair the model"));
     }
-    if let Some((_, weights)) = constant
+    if let Some(weights) = constant
         && rank_b == 2
     {
         let shape = &b.dims;

@@ -3,12 +3,15 @@
 
 mod activation;
 mod conv;
+mod einsum;
 mod elementwise;
 mod formula;
+mod index;
 mod logic;
 mod matmul;
 mod normalize;
 mod pool;
+mod rank;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -60,6 +63,8 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "LogSoftmax" => activation::log_softmax(walk),
         "LayerNormalization" => normalize::layer(walk),
         "InstanceNormalization" => normalize::instance(walk),
+        "GroupNormalization" => normalize::group(walk),
+        "LRN" => normalize::local_response(walk),
         "LpNormalization" => normalize::l2(walk),
         "Elu" => activation::elu(walk),
         "LeakyRelu" => activation::leaky_relu(walk),
@@ -74,6 +79,12 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "ReduceSum" => reduce::reduce(walk, Tfl::SUM),
         "ReduceMax" => reduce::reduce(walk, Tfl::REDUCE_MAX),
         "ReduceMin" => reduce::reduce(walk, Tfl::REDUCE_MIN),
+        "ReduceProd" => reduce::reduce(walk, Tfl::REDUCE_PROD),
+        "ReduceL1" => reduce::norm(walk, reduce::Norm::L1),
+        "ReduceL2" => reduce::norm(walk, reduce::Norm::L2),
+        "ReduceSumSquare" => reduce::norm(walk, reduce::Norm::SumSquare),
+        "ReduceLogSum" => reduce::norm(walk, reduce::Norm::LogSum),
+        "ReduceLogSumExp" => reduce::norm(walk, reduce::Norm::LogSumExp),
         "ArgMax" => reduce::arg(walk, Tfl::ARG_MAX),
         "ArgMin" => reduce::arg(walk, Tfl::ARG_MIN),
         "Cast" => logic::cast(walk),
@@ -87,6 +98,23 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "And" => logic::compare(walk, Tfl::LOGICAL_AND),
         "Or" => logic::compare(walk, Tfl::LOGICAL_OR),
         "Not" => logic::not(walk),
+        "Xor" => logic::xor(walk),
+        "IsNaN" => logic::is_nan(walk),
+        "IsInf" => logic::is_inf(walk),
+        "ThresholdedRelu" => logic::thresholded(walk),
+        "Shrink" => logic::shrink(walk),
+        "CastLike" => logic::cast_like(walk),
+        "Mod" => elementwise::modulo(walk),
+        "TopK" => rank::top_k(walk),
+        "CumSum" => rank::cum_sum(walk),
+        "Einsum" => einsum::einsum(walk),
+        "OneHot" => index::one_hot(walk),
+        "Trilu" => index::trilu(walk),
+        "GatherElements" => index::gather_elements(walk),
+        "GatherND" => index::gather_nd(walk),
+        "ScatterElements" | "Scatter" => index::scatter_elements(walk),
+        "ScatterND" => index::scatter_nd(walk),
+        "Tan" => formula::tangent(walk),
         "Erf" => formula::erf(walk),
         "Reciprocal" => formula::reciprocal(walk),
         "Mish" => formula::mish(walk),
@@ -120,6 +148,13 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<(), LowerError> 
         "DepthToSpace" => resize::depth_to_space(walk),
         "SpaceToDepth" => resize::space_to_depth(walk),
         "Resize" | "Upsample" => resize::resize(walk),
+        "NonZero" | "Compress" | "Unique" | "NonMaxSuppression" => Err(walk.refuse(
+            "how large its result is depends on what is fed",
+            "leave it out of the model and do it on the result",
+        )),
+        "If" | "Loop" | "Scan" => {
+            Err(walk.refuse("it has graphs of its own", "export the model without control flow, its loops written out"))
+        }
         _ => Err(walk.refuse(
             "there is no lowering for it",
             "replace it by supported operators, or use a target that runs ONNX",

@@ -59,6 +59,70 @@ pub(super) fn instance(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     Ok(())
 }
 
+/// `GroupNormalization`: channels in groups, each over all its values.
+pub(super) fn group(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let groups = usize::try_from(walk.node().int("num_groups", 0)).unwrap_or(0);
+    let [batch, channels, ref image @ ..] = x.dims[..] else {
+        return Err(walk.refuse(format!("its input has the shape {:?}", x.dims), "repair the model"));
+    };
+    if groups == 0 || channels % groups != 0 {
+        return Err(walk.refuse(format!("{channels} channels are not {groups} groups"), "repair the model"));
+    }
+    let epsilon = walk.node().float("epsilon", 1e-5);
+    let pixels = image.iter().product::<usize>();
+    // Before operator set 21 scale and bias are one number a group.
+    let spread = |values: Vec<f32>| -> Option<Vec<f32>> {
+        match values.len() {
+            len if len == channels => Some(values),
+            len if len == groups => Some((0..channels).map(|at| values[at / (channels / groups)]).collect()),
+            _ => None,
+        }
+    };
+    let mut factors = Vec::new();
+    for (index, what) in [(1, "scale"), (2, "bias")] {
+        let values = spread(walk.floats(index, what)?.1)
+            .ok_or_else(|| walk.refuse(format!("its {what} fits neither channels nor groups"), "repair the model"))?;
+        factors.push(walk.draft.constant(&[channels, 1], Value::F32(values)));
+    }
+    let plain = x.plain(&mut walk.draft, walk.at);
+    let input = walk.draft.reshaped(walk.at, plain, &[batch, groups, channels / groups * pixels]);
+    let normal = normalized(walk, input, &[2], epsilon);
+    let shape = [batch, channels, pixels];
+    let normal = walk.draft.reshaped(walk.at, normal, &shape);
+    walk.draft.tensors[normal].keeps_float = true;
+    let scaled = walk.emit_inner(BuiltinOp::MUL, opt::Mul::default(), &[normal, factors[0]], &shape);
+    walk.draft.tensors[scaled].keeps_float = true;
+    let output = walk.emit(BuiltinOp::ADD, elementwise::add_options(), &[scaled, factors[1]], &shape);
+    let output = walk.draft.reshaped(walk.at, output, &x.dims);
+    walk.define(output, x.dims.clone(), Layout::identity(x.dims.len()));
+    Ok(())
+}
+
+/// `LRN` over neighbouring channels. TFLite's alpha is of every neighbour, ONNX's of all `size` together.
+pub(super) fn local_response(walk: &mut Walk<'_>) -> Result<(), LowerError> {
+    let x = walk.operand(0)?;
+    let node = walk.node();
+    let Some(axes) = Layout::channels_last(x.dims.len()).filter(|_| x.dims.len() == 4) else {
+        return Err(walk.refuse(format!("its input has {} dimensions", x.dims.len()), "4 are lowered"));
+    };
+    let size = node.int("size", 0);
+    if size < 1 || size % 2 == 0 || size > i64::from(i32::MAX) {
+        return Err(walk.refuse(format!("its size is {size}"), "odd sizes are lowered, which have a middle"));
+    }
+    let options = opt::LocalResponseNormalization {
+        radius: (size / 2) as i32,
+        bias: node.float("bias", 1.0),
+        alpha: node.float("alpha", 1e-4) / size as f32,
+        beta: node.float("beta", 0.75),
+    };
+    let input = x.in_axes(&mut walk.draft, walk.at, &axes);
+    let shape = stored_shape(&x.dims, &axes);
+    let output = walk.emit(BuiltinOp::LOCAL_RESPONSE_NORMALIZATION, options, &[input], &shape);
+    walk.define(output, x.dims, axes);
+    Ok(())
+}
+
 /// (x - mean) / sqrt(variance + epsilon) over stored dimensions. Squares of small deviations need floats, also in an
 /// int8 model.
 fn normalized(walk: &mut Walk<'_>, input: TensorId, positions: &[usize], epsilon: f32) -> TensorId {

@@ -15,7 +15,7 @@ struct Part {
     step: usize,
 }
 
-/// `Slice` with constant bounds and positive steps.
+/// `Slice` with constant bounds; backward steps pick elements one by one.
 pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let x = walk.any(0)?;
     let rank = x.dims.len();
@@ -28,19 +28,39 @@ pub(super) fn slice(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         return Err(walk.refuse("its starts, ends, axes and steps differ in length", "repair the model"));
     }
     let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
+    let mut backwards: Vec<(usize, Vec<usize>)> = Vec::new();
     for at in 0..starts.len() {
         let axis = super::axis(walk, axes[at], rank)?;
         let size = x.dims[axis] as i64;
+        if steps[at] < 0 {
+            if backwards.iter().any(|(other, _)| *other == axis) {
+                return Err(walk.refuse("its axes repeat", "repair the model"));
+            }
+            let bound = |value: i64| if value < 0 { value.saturating_add(size).max(-1) } else { value.min(size - 1) };
+            let (start, end) = (bound(starts[at]), bound(ends[at]));
+            let far = (start - end).max(0) as u64;
+            let count = far.div_ceil(steps[at].unsigned_abs());
+            let indices =
+                (0..count).map(|index| (start - (index * steps[at].unsigned_abs()) as i64) as usize).collect();
+            backwards.push((axis, indices));
+            continue;
+        }
         let bound = |value: i64| if value < 0 { value.saturating_add(size).max(0) } else { value.min(size) };
         let (start, end) = (bound(starts[at]), bound(ends[at]));
         let step = usize::try_from(steps[at])
             .ok()
             .filter(|&step| step > 0)
-            .ok_or_else(|| walk.refuse("it steps backwards", "only positive steps are lowered"))?;
+            .ok_or_else(|| walk.refuse("its step is 0", "repair the model"))?;
         let count = usize::try_from(end - start).unwrap_or(0).div_ceil(step);
         parts[axis] = Part { start: start as usize, count, step };
     }
-    let output = part_of(walk, &x, &parts, 0)?;
+    let mut output = part_of(walk, &x, &parts, 0)?;
+    for (axis, indices) in backwards {
+        if indices.is_empty() {
+            return Err(walk.refuse("its result is empty", "repair the model"));
+        }
+        output = picked(walk, &output, axis, &indices);
+    }
     walk.define_as(0, output);
     Ok(())
 }
@@ -111,7 +131,7 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     let rank = x.dims.len();
     let axis = super::axis(walk, walk.node().int("axis", 0), rank)?;
     if !walk.graph.initializers.contains_key(walk.input(1)?) {
-        return looked_up(walk, &x, axis);
+        return gather_computed(walk, &x, axis);
     }
     let index_dims = walk.shape(walk.input(1)?)?;
     let indices = walk.integers(1, "indices")?.unwrap_or_default();
@@ -122,8 +142,18 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         .collect::<Option<Vec<_>>>()
         .filter(|indices| indices.iter().all(|&index| index < x.dims[axis]))
         .ok_or_else(|| walk.refuse("an index is outside the axis", "repair the model"))?;
-    if index_dims.len() > 1 || indices.is_empty() {
-        return Err(walk.refuse("its indices are not a scalar or a list", "only those are lowered"));
+    if indices.is_empty() {
+        return Err(walk.refuse("it has no indices", "repair the model"));
+    }
+    if index_dims.len() > 1 {
+        // The list that the indices are, and its axis opened again.
+        let list = picked(walk, &x, axis, &indices);
+        let plain = list.plain(&mut walk.draft, walk.at);
+        let dims = [&x.dims[..axis], &index_dims, &x.dims[axis + 1..]].concat();
+        let tensor = walk.draft.reshaped(walk.at, plain, &dims);
+        let axes = Layout::identity(dims.len());
+        walk.define(tensor, dims, axes);
+        return Ok(());
     }
     let picked = if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) {
         let mut parts: Vec<Part> = x.dims.iter().map(|&count| Part { start: 0, count, step: 1 }).collect();
@@ -147,21 +177,33 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
     Ok(())
 }
 
-/// GATHER with indices that are fed or computed: an embedding. TFLite's kernels do not count from the end.
-fn looked_up(walk: &mut Walk<'_>, x: &Stored, axis: usize) -> Result<(), LowerError> {
-    let indices = walk.any(1)?;
-    let plain = indices.plain(&mut walk.draft, walk.at);
-    let positions = walk.narrow(plain);
-    let kind = walk.draft.tensors[positions].dtype;
-    if !matches!(kind, TensorType::Int32 | TensorType::Int64) {
-        return Err(walk.refuse(format!("its indices are {kind}"), "only integers of 32 or 64 bits are lowered"));
+/// `Gather` by what other nodes count or find. TFLite's kernels do not count from the end: a negative index is made a
+/// positive one, unless it cannot be negative.
+fn gather_computed(walk: &mut Walk<'_>, x: &Stored, axis: usize) -> Result<(), LowerError> {
+    let index = walk.any(1)?;
+    let plain = index.plain(&mut walk.draft, walk.at);
+    let mut positions = walk.narrow(plain);
+    let number: fn(i64) -> Value = match walk.draft.tensors[positions].dtype {
+        TensorType::Int64 => |value| Value::I64(vec![value]),
+        TensorType::Int32 => |value| Value::I32(vec![value as i32]),
+        other => return Err(walk.refuse(format!("its indices are of type {other}"), "int32 and int64 are lowered")),
+    };
+    if !walk.draft.tensors[positions].non_negative {
+        let [zero, size] = [0, x.dims[axis] as i64].map(|value| walk.draft.constant(&[1], number(value)));
+        let below = walk.emit_inner(BuiltinOp::LESS, Options::Empty(41), &[positions, zero], &index.dims);
+        walk.draft.tensors[below].dtype = TensorType::Bool;
+        let counted =
+            walk.emit_inner(BuiltinOp::ADD, super::elementwise::add_options(), &[positions, size], &index.dims);
+        positions =
+            walk.emit_inner(BuiltinOp::SELECT_V2, Options::Empty(98), &[below, counted, positions], &index.dims);
+        walk.draft.tensors[positions].dtype = walk.draft.tensors[counted].dtype;
     }
-    let table = x.plain(&mut walk.draft, walk.at);
-    let dims = [&x.dims[..axis], &indices.dims, &x.dims[axis + 1..]].concat();
+    let input = x.plain(&mut walk.draft, walk.at);
+    let dims = [&x.dims[..axis], &index.dims, &x.dims[axis + 1..]].concat();
     let options = opt::Gather { axis: axis as i32, batch_dims: 0 };
-    let output = walk.emit(BuiltinOp::GATHER, options, &[table, positions], &dims);
-    walk.draft.tensors[output].dtype = walk.draft.tensors[table].dtype;
-    walk.draft.tensors[output].non_negative = walk.draft.tensors[table].non_negative;
+    let output = walk.emit(BuiltinOp::GATHER, options, &[input, positions], &dims);
+    walk.draft.tensors[output].dtype = walk.draft.tensors[input].dtype;
+    walk.draft.tensors[output].non_negative = walk.draft.tensors[input].non_negative;
     let axes = Layout::identity(dims.len());
     walk.define(output, dims, axes);
     Ok(())

@@ -233,6 +233,21 @@ pub(super) fn pad(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         walk.define_as(0, x);
         return Ok(());
     }
+    if let Some(mode @ ("edge" | "wrap")) = walk.node().string("mode") {
+        // No operator repeats the border or the other end, but both are elements that can be picked.
+        let mut x = x;
+        for (axis, &(before, after)) in amounts.iter().enumerate().filter(|(_, amount)| **amount != (0, 0)) {
+            let (size, before) = (x.dims[axis] as i64, before as i64);
+            if size == 0 {
+                return Err(walk.refuse("it repeats the border of nothing", "repair the model"));
+            }
+            let source = |at: i64| if mode == "edge" { at.clamp(0, size - 1) } else { at.rem_euclid(size) };
+            let indices: Vec<usize> = (-before..size + after as i64).map(|at| source(at) as usize).collect();
+            x = super::select::picked(walk, &x, axis, &indices);
+        }
+        walk.define_as(0, x);
+        return Ok(());
+    }
     let needed = (0..rank).filter(|&axis| amounts[axis] != (0, 0));
     let axes = x.axes_with(needed).map_or_else(|| Layout::identity(rank), <[_]>::to_vec);
     if axes.len() > 4 {
@@ -263,7 +278,11 @@ pub(super) fn pad(walk: &mut Walk<'_>) -> Result<(), LowerError> {
             let options = opt::MirrorPad { mode: MirrorMode::Reflect };
             walk.emit(BuiltinOp::MIRROR_PAD, options, &[input, paddings], &shape)
         }
-        mode => return Err(walk.refuse(format!("its mode is {mode}"), "modes constant and reflect are lowered")),
+        mode => {
+            return Err(
+                walk.refuse(format!("its mode is {mode}"), "modes constant, reflect, edge and wrap are lowered")
+            );
+        }
     };
     walk.draft.tensors[output].non_negative = non_negative;
     walk.define(output, dims, axes);

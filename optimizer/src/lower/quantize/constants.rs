@@ -87,17 +87,17 @@ fn quantize_weights(
     bias_limit: f64,
 ) -> Vec<f32> {
     let (position, channel) = (roles.weights, roles.channel);
-    let Some(values) = floats(draft, weights) else { return vec![1.0] };
+    let Some(Value::F32(values)) = &draft.tensors[weights].value else { return vec![1.0] };
     let shape = &draft.tensors[weights].shape;
-    // Elements of one channel lie `inner` apart in runs; channel = (index / inner) % count.
+    // Elements of one channel lie in runs of `inner`; of runs, every `count`th is the same channel's.
     let (count, inner) = match channel {
         Some(axis) => (shape[axis], shape[axis + 1..].iter().product::<usize>()),
-        None => (1, values.len().max(1)),
+        None => (1, values.len()),
     };
-    let of = |index: usize| (index / inner.max(1)) % count.max(1);
+    let runs = || values.chunks(inner.max(1)).enumerate().map(|(run, values)| (run % count.max(1), values));
     let mut largest = vec![0.0_f32; count];
-    for (index, value) in values.iter().enumerate() {
-        largest[of(index)] = largest[of(index)].max(value.abs());
+    for (channel, values) in runs() {
+        largest[channel] = values.iter().fold(largest[channel], |largest, value| largest.max(value.abs()));
     }
     let bias = bias.and_then(|bias| floats(draft, bias)).unwrap_or_default();
     let scales: Vec<f32> = largest
@@ -115,17 +115,26 @@ fn quantize_weights(
             if scale > f32::MIN_POSITIVE { scale } else { 1.0 }
         })
         .collect();
-    let integers = values
-        .iter()
-        .enumerate()
-        .map(|(index, value)| (f64::from(*value) / f64::from(scales[of(index)])).round().clamp(-127.0, 127.0) as i8)
-        .collect();
+    let mut integers = Vec::with_capacity(values.len());
+    for (channel, values) in runs() {
+        let scale = f64::from(scales[channel]);
+        integers.extend(values.iter().map(|value| nearest(f64::from(*value) / scale)));
+    }
     let quantization = match channel {
         Some(axis) => Quantization::per_channel(scales.clone(), axis as i32),
         None => Quantization::per_tensor(scales[0], 0),
     };
     replace(draft, op, position, Value::I8(integers), quantization);
     scales
+}
+
+/// The nearest stored weight, halves away from zero as `f64::round` has them. Without a call into the C library, which
+/// is most of the time that a million weights take.
+fn nearest(value: f64) -> i8 {
+    let whole = value.clamp(-127.0, 127.0);
+    let towards_zero = whole as i32;
+    let rest = whole - f64::from(towards_zero);
+    (towards_zero + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)) as i8
 }
 
 fn quantize_bias(
@@ -155,4 +164,20 @@ fn operand(draft: &mut Draft, op: usize, position: usize, group: Option<Affine>,
     let Some(values) = draft.ops[op].inputs[position].and_then(|tensor| floats(draft, tensor)) else { return };
     let affine = group.unwrap_or_else(|| activations.covering(bounds::extremes(&values)));
     replace(draft, op, position, activations.store(&values, affine), affine.quantization());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn weights_go_to_the_nearest_integer_as_the_library_rounds() {
+        for at in -140_000i32..=140_000 {
+            let value = f64::from(at) / 1000.0;
+            for value in [value, value.next_up(), value.next_down()] {
+                assert_eq!(nearest(value), value.round().clamp(-127.0, 127.0) as i8, "{value}");
+            }
+        }
+        assert_eq!(nearest(f64::NAN), 0);
+    }
 }

@@ -30,8 +30,9 @@ pub(in super::super) fn weights(
 ) -> Result<(), LowerError> {
     check_weights(graph)?;
     expand_clamps(draft);
-    let chosen = chosen_floats(graph, choices);
-    let (mut narrow, mut wide) = (0, 0);
+    let chosen = chosen_floats(graph, draft, choices);
+    let block = choices.block_size.map_or(0, |size| size as usize);
+    let (mut narrow, mut wide, mut in_blocks) = (0, 0, 0);
     for at in 0..draft.ops.len() {
         let op = &draft.ops[at];
         let axis = match op.op {
@@ -46,14 +47,29 @@ pub(in super::super) fn weights(
         }
         // Depthwise convolutions have no kernel for 4 bits and floats.
         let bits = if op.op == BuiltinOp::DEPTHWISE_CONV_2D { WeightBits::Eight } else { bits };
+        if bits == WeightBits::Four
+            && op.op == BuiltinOp::FULLY_CONNECTED
+            && let Some((integers, scales)) = blockwise(values, &draft.tensors[tensor].shape, block)
+        {
+            let outputs = draft.tensors[tensor].shape[0];
+            let shape = [outputs, scales.len() / outputs.max(1)];
+            let scales = draft.constant(&shape, Value::F16(scales));
+            let new = place(draft, at, tensor, Value::I4(integers), None);
+            draft.tensors[new].blocks = Some((scales, block));
+            in_blocks += 1;
+            continue;
+        }
         let axis = (choices.granularity == Granularity::PerChannel || bits == WeightBits::Four).then_some(axis);
         let (value, quantization) = stored(values, &draft.tensors[tensor].shape, axis, bits);
         *(if bits == WeightBits::Four { &mut narrow } else { &mut wide }) += 1;
-        place(draft, at, tensor, value, quantization);
+        place(draft, at, tensor, value, Some(quantization));
     }
     let count = |count: usize, bits: u8| format!("weights of {count} operators in {bits}-bit integers");
+    if in_blocks > 0 {
+        notes.push(format!("weights of {in_blocks} matrix products in 4-bit integers, in blocks of {block}"));
+    }
     notes.extend([(narrow, 4), (wide, 8)].iter().filter(|(n, _)| *n > 0).map(|(n, bits)| count(*n, *bits)));
-    if narrow + wide == 0 {
+    if narrow + wide + in_blocks == 0 {
         notes.push(format!("no operator has {WORTHWHILE} weights or more: all stay float32"));
     }
     Ok(())
@@ -92,14 +108,42 @@ fn stored(values: &[f32], shape: &[usize], axis: Option<usize>, bits: WeightBits
     (value, quantization)
 }
 
-fn place(draft: &mut Draft, op: usize, old: TensorId, value: Value, quantization: Quantization) {
+/// The smallest normal half: kernels refuse smaller scales.
+const LEAST_SCALE: f32 = 6.103_515_6e-5;
+
+/// A matrix [outputs, inputs] in 4-bit integers with a scale, a 16-bit float, for each block of a row. None where blocks
+/// do not divide a row, or where the weights are too small for such scales.
+fn blockwise(values: &[f32], shape: &[usize], block: usize) -> Option<(Vec<i8>, Vec<u16>)> {
+    let inputs = *shape.last()?;
+    if block == 0 || inputs % block != 0 {
+        return None;
+    }
+    let mut integers = Vec::with_capacity(values.len());
+    let mut scales = Vec::with_capacity(values.len() / block);
+    for row in values.chunks(block) {
+        let peak = row.iter().fold(0f32, |peak, value| peak.max(value.abs()));
+        let scale = half::f16::from_f32((peak / 7.0).max(LEAST_SCALE));
+        // Weights meet the scale as it is stored. Where it was rounded down, -8 is there too.
+        let real = scale.to_f32();
+        integers.extend(row.iter().map(|value| (value / real).round().clamp(-8.0, 7.0) as i8));
+        scales.push(scale);
+    }
+    // A block below the least scale may lose its weights; a matrix of such blocks would lose all.
+    let largest = scales.iter().map(|scale| scale.to_f32()).fold(0f32, f32::max);
+    (largest.is_finite() && largest >= LEAST_SCALE * 16.0)
+        .then(|| (integers, scales.iter().map(|scale| scale.to_bits()).collect()))
+}
+
+/// Gives an operator other weights; returns the new tensor.
+fn place(draft: &mut Draft, op: usize, old: TensorId, value: Value, quantization: Option<Quantization>) -> TensorId {
     let shape = draft.tensors[old].shape.clone();
     let new = draft.constant(&shape, value);
-    draft.tensors[new].quantization = Some(quantization);
+    draft.tensors[new].quantization = quantization;
     let op = &mut draft.ops[op];
     op.inputs[1] = Some(new);
     if let Options::FullyConnected(options) = &mut op.options {
         // A zero point for what meets the weights: half of the noise where it is never negative.
         options.asymmetric_quantize_inputs = true;
     }
+    new
 }

@@ -94,7 +94,7 @@ impl Affine {
 }
 
 /// Indices of the nodes that stay float by choice, and of clamps that do nothing else than follow one of them.
-fn chosen_floats(graph: &Graph, choices: &Choices) -> BTreeSet<usize> {
+fn chosen_floats(graph: &Graph, draft: &Draft, choices: &Choices) -> BTreeSet<usize> {
     let mut chosen = BTreeSet::new();
     let mut tensors: BTreeSet<&str> = BTreeSet::new();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -104,6 +104,13 @@ fn chosen_floats(graph: &Graph, choices: &Choices) -> BTreeSet<usize> {
             chosen.insert(at);
             tensors.insert(node.output());
         }
+    }
+    // A node that went into another's operator, as a bias or an activation, is that operator now.
+    let absorbed: Vec<usize> = chosen.iter().copied().filter(|at| draft.ops.iter().all(|op| op.node != *at)).collect();
+    for at in absorbed {
+        let name = graph.nodes[at].output();
+        let made = |op: &&Op| op.outputs.iter().any(|&output| draft.tensors[output].origin.as_deref() == Some(name));
+        chosen.extend(draft.ops.iter().rfind(made).map(|op| op.node));
     }
     chosen
 }
@@ -118,7 +125,7 @@ pub(super) fn quantize(
 ) -> Result<(), LowerError> {
     let Plan { io, activations, choices } = plan;
     check_weights(graph)?;
-    let chosen = chosen_floats(graph, choices);
+    let chosen = chosen_floats(graph, draft, choices);
     match activations {
         Activations::Int8 => clamp::saturate_clamps(draft, &chosen),
         // Symmetric values reach below zero whatever the range is: they saturate in the wrong place.
