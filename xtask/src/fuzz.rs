@@ -124,7 +124,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Builds the fuzzer; returns where it is.
 fn build(target: &Target, root: &Path) -> Result<PathBuf> {
-    let folder = layout::cargo_target()?.join("fuzz-build").join(target.name);
+    // One folder for all fuzzers of a package: most of what they are built of is the same.
+    let folder = layout::cargo_target()?.join("fuzz-build").join(target.package);
     eprintln!("{}: build {}", target.name, target.package);
     let mut command = cargo(&root.join(target.workspace));
     command.args(["build", "--locked", "--package", target.package, "--example", target.example]);

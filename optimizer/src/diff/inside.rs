@@ -102,12 +102,7 @@ pub fn inside(
     let mut found = Inside { unmatched: strange.into_iter().map(|one| one.name).collect(), ..Inside::default() };
     let mut rest = shared.as_slice();
     while !rest.is_empty() {
-        let mut values = 0;
-        let fits = |one: &&Inner| {
-            values += one.values;
-            values <= MOST_VALUES
-        };
-        let (group, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        let (group, later) = rest.split_at(together(rest, MOST_VALUES));
         rest = later;
         let names = group.iter().map(|one| one.name.as_str());
         let mut expected =
@@ -163,7 +158,7 @@ fn inner(model: &TfLite, runtime: Runtime) -> Vec<Inner> {
         let own = !tensor.name.is_empty() && called.get(tensor.name.as_str()) == Some(&1);
         let fixed = !tensor.shape_signature.contains(&-1) && tensor.has_rank && !tensor.is_variable;
         let computed = model.data_of(tensor).is_empty() && !graph.inputs.contains(index);
-        let values = tensor.elements().filter(|values| *values > 0)?;
+        let values = tensor.elements().filter(|values| *values > 0 && u32::try_from(*values).is_ok())?;
         (real && own && fixed && computed).then(|| Inner {
             name: tensor.name.clone(),
             index: *index,
@@ -172,6 +167,16 @@ fn inner(model: &TfLite, runtime: Runtime) -> Vec<Inner> {
         })
     };
     graph.operators.iter().flat_map(|operator| &operator.outputs).filter_map(shown).collect()
+}
+
+/// How many of the tensors are looked at together: one at least, and no more than `most` values.
+fn together(tensors: &[Inner], most: usize) -> usize {
+    let mut values = 0_usize;
+    let fits = |one: &&Inner| {
+        values = values.saturating_add(one.values);
+        values <= most
+    };
+    tensors.iter().take_while(fits).count().clamp(1, tensors.len().max(1))
 }
 
 /// The file with these tensors, and no others, as its outputs.
@@ -201,7 +206,7 @@ fn showing<'a>(model: &Model, tensors: impl Iterator<Item = &'a str>) -> Model {
 /// One tensor in both models: a tally for each order that its dimensions may have.
 #[derive(Debug, Default)]
 struct Pair {
-    orders: Vec<(Vec<usize>, Tally)>,
+    orders: Vec<(Vec<u32>, Tally)>,
     seen: bool,
 }
 
@@ -216,7 +221,7 @@ impl Pair {
         self.seen = true;
         for (places, tally) in &mut self.orders {
             for (place, value) in places.iter().zip(found) {
-                tally.see(expected[*place], *value);
+                tally.see(expected[*place as usize], *value);
             }
         }
     }
@@ -311,18 +316,20 @@ fn permute(axes: &[usize], begun: &mut Vec<usize>, all: &mut Vec<Vec<usize>>) {
 }
 
 /// For each value in the order of `axes`, where it lies in a tensor of shape `dims`.
-fn places(dims: &[usize], axes: &[usize]) -> Vec<usize> {
+fn places(dims: &[usize], axes: &[usize]) -> Vec<u32> {
     let mut strides = vec![1; dims.len()];
     for at in (1..dims.len()).rev() {
         strides[at - 1] = strides[at] * dims[at];
     }
     let mut places = vec![0];
     for &axis in axes {
-        places = places
-            .iter()
-            .flat_map(|base| (0..dims[axis]).map(move |at| (base, at)))
-            .map(|(base, at)| base + at * strides[axis])
-            .collect();
+        let (size, stride) = (dims[axis], strides[axis]);
+        // A tensor that is shown has fewer values than 32 bits count.
+        let along = |base: &u32| {
+            let base = *base;
+            (0..size).map(move |at| base + (at * stride) as u32)
+        };
+        places = places.iter().flat_map(along).collect();
     }
     places
 }
@@ -353,6 +360,19 @@ mod tests {
         pair.see(&expected, &stored);
         let tally = pair.best().unwrap();
         assert_eq!((tally.noise, tally.worst, tally.signal), (0.25, 0.5, 140.0));
+    }
+
+    #[test]
+    fn tensors_are_looked_at_in_groups_of_bounded_size() {
+        let of = |values| Inner { name: "t".into(), index: 0, shape: vec![values], values };
+        let tensors = [3, 4, 9, 2, 5].map(of);
+        let (mut rest, mut groups) = (tensors.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(together(rest, 8));
+            groups.push(group.iter().map(|one| one.values).collect::<Vec<_>>());
+            rest = later;
+        }
+        assert_eq!(groups, [vec![3, 4], vec![9], vec![2, 5]]);
     }
 
     #[test]
