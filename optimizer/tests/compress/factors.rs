@@ -225,7 +225,7 @@ fn what_comes_behind_a_split_layer_is_fitted_as_least_squares_would() {
     let y = net.gemm(&hidden, 24, 1);
     let source = net.done("behind", &[&y, &hidden]).model;
     let runtime = OnnxRuntime::load().unwrap();
-    let data = Data { runtime: &runtime, dataset: &dataset, samples: 600 };
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 600, step: None };
     let mut model = source.clone();
     let settings = Settings { method: Factorization::Auto, goal: Goal::Energy(0.8) };
     let outcome = factorize(&mut model, &settings, Some(&data)).unwrap();
@@ -279,7 +279,7 @@ fn with_data_weights_of_exact_rank_give_equal_outputs() {
     let y = net.head(&y, 16);
     let source = net.done("exact", &[&y]).model;
     let runtime = OnnxRuntime::load().unwrap();
-    let data = Data { runtime: &runtime, dataset: &dataset, samples: 64 };
+    let data = Data { runtime: &runtime, dataset: &dataset, samples: 64, step: None };
     let mut model = source.clone();
     // What rank 3 and 4 need; less would not do.
     let outcome =

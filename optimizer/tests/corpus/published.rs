@@ -8,10 +8,6 @@ const fn model(name: &'static str, shapes: Shapes, int8: f64) -> Expected {
     Expected { name, shapes, values: &[], float: Lowers::To(80.0), int8: Lowers::To(int8) }
 }
 
-const fn refused(name: &'static str, shapes: Shapes, why: &'static str) -> Expected {
-    Expected { name, shapes, values: &[], float: Lowers::Not(why), int8: Lowers::Not(why) }
-}
-
 const RATE: &[(&str, f64)] = &[("sr", 16_000.0)];
 const SILERO: Shapes = &[("input", &[1, 576]), ("state", &[2, 1, 128])];
 
