@@ -258,10 +258,10 @@ fn what_comes_behind_a_split_layer_is_fitted_as_least_squares_would() {
     .parse()
     .unwrap();
     let (ours, stale) = (error(&of(&got, 0)), error(&of(&stale, 0)));
-    assert!(
-        least > 0.0 && ours >= least * 0.999 && ours < least * 1.05 && ours < stale * 0.8,
-        "{ours} {least} {stale}"
-    );
+    // No fit is better than least squares; ours, which stays near the old weights, takes most of what can be won.
+    let won = (stale - ours) / (stale - least);
+    assert!(least > 0.0 && stale > least * 1.05, "{least} {stale}");
+    assert!((0.8..=1.001).contains(&won), "{ours} {least} {stale}");
 }
 
 #[test]
