@@ -212,7 +212,8 @@ impl Dataset {
                 if !header.element.is_float()
                     && let Some(at) = values.iter().position(|value| value.abs() >= EXACT)
                 {
-                    let text = format!("sample {} holds an integer of 2^24 or more, which is not fed", first + at / size);
+                    let text =
+                        format!("sample {} holds an integer of 2^24 or more, which is not fed", first + at / size);
                     return Err(wrong(text));
                 }
                 if let Some(at) = values.iter().position(|value| !value.is_finite()) {

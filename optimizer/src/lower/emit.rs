@@ -118,8 +118,12 @@ impl Emitter<'_> {
             None => slot.quantization.clone(),
         };
         let shape = slot.shape.iter().map(|&dim| dim as i32).collect();
-        let mut tensor =
-            Tensor { name: name.to_owned(), quantization, is_variable: slot.variable, ..Tensor::new(slot.dtype, shape) };
+        let mut tensor = Tensor {
+            name: name.to_owned(),
+            quantization,
+            is_variable: slot.variable,
+            ..Tensor::new(slot.dtype, shape)
+        };
         if let Some(value) = &slot.value {
             let bytes = value.bytes();
             let twin = self.constants.iter().copied().find(|&other| {

@@ -34,7 +34,8 @@ pub(super) fn walk(graph: &Graph, sequences: bool) -> Result<(Draft, Vec<String>
     for name in graph.nodes.iter().flat_map(|node| &node.inputs).chain(graph.outputs.iter().map(|value| &value.name)) {
         *readers.entry(name).or_default() += 1;
     }
-    let mut walk = Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, sequences, stored: BTreeMap::new(), readers };
+    let mut walk =
+        Walk { graph, draft: Draft::default(), notes: Vec::new(), at: 0, sequences, stored: BTreeMap::new(), readers };
     walk.inputs()?;
     for (at, node) in graph.nodes.iter().enumerate() {
         walk.at = at;

@@ -109,8 +109,15 @@ impl LiteRt {
 #[derive(Clone, Copy)]
 enum Code {
     Float,
-    Bytes { signed: bool, scale: f32, zero_point: i64 },
-    Words { scale: f32, zero_point: i64 },
+    Bytes {
+        signed: bool,
+        scale: f32,
+        zero_point: i64,
+    },
+    Words {
+        scale: f32,
+        zero_point: i64,
+    },
     /// Integers that stand for themselves, of so many bytes; only fed.
     Whole(usize),
 }

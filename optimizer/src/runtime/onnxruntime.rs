@@ -172,7 +172,8 @@ impl Session {
             )));
         };
         let wrong = || {
-            let why = format!("its input {} is {}; float32, int32, int64 and uint8 are fed", input.name(), input.dtype());
+            let why =
+                format!("its input {} is {}; float32, int32, int64 and uint8 are fed", input.name(), input.dtype());
             RuntimeError::Interface(why)
         };
         let ValueType::Tensor { ty, shape, .. } = input.dtype() else { return Err(wrong()) };

@@ -32,14 +32,14 @@ pub fn bind(
         let input = &graph.inputs[at];
         let dims = match (shapes.get(name), input.has_shape) {
             (Some(shape), _) => shape.clone(),
-            (None, false) => return Err(wrong(format!("the model does not say its shape: add --input-shape {name}=…"))),
+            (None, false) => {
+                return Err(wrong(format!("the model does not say its shape: add --input-shape {name}=…")));
+            }
             (None, true) => {
                 let size = |(position, dim): (usize, &Dim)| match dim {
                     Dim::Static(size) => Ok(*size),
                     _ if position == 0 => Ok(1),
-                    dim => {
-                        Err(SimplifyError::FreeDimension { input: name.clone(), dim: dim.to_string(), position })
-                    }
+                    dim => Err(SimplifyError::FreeDimension { input: name.clone(), dim: dim.to_string(), position }),
                 };
                 input.shape.iter().enumerate().map(size).collect::<Result<_, _>>()?
             }

@@ -77,11 +77,8 @@ fn gated_recurrent_units_agree_in_every_mode() {
         (0, 4, 3, "bidirectional", &["x", "w", "r", "b"]),
         (1, 4, 3, "bidirectional", &["x", "w", "r"]),
     ] {
-        let settings = [
-            ("hidden_size", int(hidden as i64)),
-            ("linear_before_reset", int(late)),
-            ("direction", text(direction)),
-        ];
+        let settings =
+            [("hidden_size", int(hidden as i64)), ("linear_before_reset", int(late)), ("direction", text(direction))];
         let made = layer(&format!("gru_{direction}_{late}"), "GRU", [time, 4, hidden], direction);
         cases.push(steps(made.node("GRU", inputs, "y,h", &settings).output("y").output("h")));
     }
@@ -124,9 +121,7 @@ fn which_form_a_recurrent_layer_takes_is_a_rule() {
         let made = layer("form", "LSTM", [time, 3, 4], "forward");
         made.node("LSTM", &["x", "w", "r", "b"], outputs, &settings).output(last)
     };
-    let is_one = |case: &Case, mode: Mode| {
-        operators(case, mode).iter().any(|op| op == "UNIDIRECTIONAL_SEQUENCE_LSTM")
-    };
+    let is_one = |case: &Case, mode: Mode| operators(case, mode).iter().any(|op| op == "UNIDIRECTIONAL_SEQUENCE_LSTM");
     assert!(is_one(&of(16, "y", "y"), Mode::Float32));
     assert!(is_one(&of(16, ",h", "h"), Mode::Float16Weights));
     assert!(!is_one(&of(15, "y", "y"), Mode::Float32), "short sequences are written out");

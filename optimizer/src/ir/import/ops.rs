@@ -119,7 +119,12 @@ impl Import<'_> {
     }
 
     /// A node that makes the operator's output.
-    pub(super) fn last(&mut self, op: &str, inputs: &[&str], attributes: Vec<(&str, Attribute)>) -> Result<(), ImportError> {
+    pub(super) fn last(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<(&str, Attribute)>,
+    ) -> Result<(), ImportError> {
         let output = self.names[self.output()?].clone();
         self.node(op, inputs, &output, attributes);
         Ok(())

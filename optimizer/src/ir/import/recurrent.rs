@@ -70,8 +70,7 @@ impl Import<'_> {
         if self.optional(first).is_none() {
             return Err(self.refuse("its input gate is coupled to its forget gate"));
         }
-        let mut parts: Vec<String> =
-            ORDER.iter().map(|place| self.read(first + place)).collect::<Result<_, _>>()?;
+        let mut parts: Vec<String> = ORDER.iter().map(|place| self.read(first + place)).collect::<Result<_, _>>()?;
         parts.extend_from_slice(behind);
         Ok(self.one_direction(&parts))
     }
@@ -88,7 +87,8 @@ impl Import<'_> {
     pub(super) fn reverse(&mut self) -> Result<(), ImportError> {
         let (x, axes) = (self.read(0)?, self.integers(1)?);
         let count = axes.len();
-        let lists = [("starts", vec![-1; count]), ("ends", vec![i64::MIN; count]), ("axes", axes), ("steps", vec![-1; count])];
+        let lists =
+            [("starts", vec![-1; count]), ("ends", vec![i64::MIN; count]), ("axes", axes), ("steps", vec![-1; count])];
         let [starts, ends, axes, steps] = lists.map(|(name, values)| self.list(name, &values));
         self.last("Slice", &[&x, &starts, &ends, &axes, &steps], Vec::new())
     }

@@ -9,7 +9,7 @@ mod sequence;
 use edgeyard_tflite::{BuiltinOp, Options, op_options as opt};
 
 use super::super::LowerError;
-use super::super::draft::{SLICE_OPTIONS, TensorId, Value};
+use super::super::draft::{SLICE_OPTIONS, TensorId};
 use super::super::layout::{Layout, Stored};
 use super::super::walk::Walk;
 use super::elementwise;

@@ -49,9 +49,8 @@ fn run(
     for (bias, other) in bias.iter_mut().zip(&state_bias).take(if late { two } else { three }) {
         *bias += other;
     }
-    let constant = |walk: &mut Walk<'_>, shape: &[usize], values: &[f32]| {
-        walk.draft.constant(shape, Value::F32(values.to_vec()))
-    };
+    let constant =
+        |walk: &mut Walk<'_>, shape: &[usize], values: &[f32]| walk.draft.constant(shape, Value::F32(values.to_vec()));
     let recurrent = match late {
         true => {
             let bias = [&vec![0.0; two], &state_bias[two..]].concat();

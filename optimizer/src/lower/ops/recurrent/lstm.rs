@@ -5,7 +5,9 @@ use edgeyard_tflite::{BuiltinOp, Options};
 use super::super::super::LowerError;
 use super::super::super::draft::{TensorId, Value};
 use super::super::super::walk::Walk;
-use super::{Direction, Sizes, Weights, define, few_steps, fully, initial, part, product, read, saturating_sum, sequence};
+use super::{
+    Direction, Sizes, Weights, define, few_steps, fully, initial, part, product, read, saturating_sum, sequence,
+};
 
 /// `LSTM` with constant weights and the usual activations.
 pub(in super::super) fn lstm(walk: &mut Walk<'_>) -> Result<(), LowerError> {
@@ -86,4 +88,3 @@ fn run(
     }
     Direction { steps, last, cell }
 }
-
