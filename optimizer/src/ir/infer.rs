@@ -341,10 +341,13 @@ impl Inference<'_> {
             "DepthToSpace" => {
                 let shape = known!(self.shape(0));
                 let block = usize::try_from(node.int("blocksize", 0)).unwrap_or(0);
+                let area = block.saturating_mul(block);
                 match shape {
-                    [n, c, h, w] if block > 0 && c % (block * block) == 0 => {
-                        one(known!(self.dtype(0)), vec![*n, c / (block * block), h * block, w * block])
-                    }
+                    // What is larger than the channels divides them only if there are none.
+                    [n, c, h, w] if block > 0 && c % area == 0 => one(
+                        known!(self.dtype(0)),
+                        vec![*n, c / area, h.saturating_mul(block), w.saturating_mul(block)],
+                    ),
                     _ => Err(format!("blocksize {block} does not fit {shape:?}")),
                 }
             }

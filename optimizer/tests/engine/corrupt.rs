@@ -286,6 +286,18 @@ fn copies_without_end_are_refused_though_inference_did_not_see_them() {
 }
 
 #[test]
+fn blocks_whose_area_no_number_holds_are_refused() {
+    // What fuzzing found: the square of a block of 2^33 overflowed.
+    for op in ["DepthToSpace", "SpaceToDepth"] {
+        for block in [1 << 32, 1 << 33, i64::MAX, 0, -1] {
+            let model = Builder::new(13, &[1, 4, 8, 8]).node(op, &["x"], "y", &[("blocksize", int(block))]).loaded();
+            let error = simplify(&model.graph, &Shapes::Declared).unwrap_err().to_string();
+            assert!(error.contains("blocksize") && error.contains("does not fit"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_model_without_operators_is_held_against_rules() {
     // What fuzzing found: what is lowered to one copy comes from no node.
     use edgeyard_job::spec::{Pass, Scheme};
