@@ -344,10 +344,9 @@ impl Inference<'_> {
                 let area = block.saturating_mul(block);
                 match shape {
                     // What is larger than the channels divides them only if there are none.
-                    [n, c, h, w] if block > 0 && c % area == 0 => one(
-                        known!(self.dtype(0)),
-                        vec![*n, c / area, h.saturating_mul(block), w.saturating_mul(block)],
-                    ),
+                    [n, c, h, w] if block > 0 && c % area == 0 => {
+                        one(known!(self.dtype(0)), vec![*n, c / area, h.saturating_mul(block), w.saturating_mul(block)])
+                    }
                     _ => Err(format!("blocksize {block} does not fit {shape:?}")),
                 }
             }
