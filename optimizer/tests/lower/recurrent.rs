@@ -132,10 +132,7 @@ fn what_recurrent_layers_cannot_be_is_said() {
 
 #[test]
 fn integers_are_fed_as_integers() {
-    // Indices may count from the end, which takes a choice between integers: TensorFlow Lite Micro has none.
-    let words = |name: &str, dtype: DataType| {
-        case(name).input_of("x", &[1, 7], dtype).weights("table", &[6, 4]).without_micro()
-    };
+    let words = |name: &str, dtype: DataType| case(name).input_of("x", &[1, 7], dtype).weights("table", &[6, 4]);
     let floats = [("to", int(DataType::F32.onnx()))];
     // Fewer classes than words: the last words are none. Words from 3 down count from the end.
     let one_hot = |name: &str, axis: i64, values: Vec<f32>| {

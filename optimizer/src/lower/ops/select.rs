@@ -178,7 +178,8 @@ pub(super) fn gather(walk: &mut Walk<'_>) -> Result<(), LowerError> {
 }
 
 /// `Gather` by what other nodes count or find. TFLite's kernels do not count from the end: a negative index is made a
-/// positive one, unless it cannot be negative.
+/// positive one, unless it cannot be negative or is fed: words of an embedding are counted from the start, the kernels
+/// refuse others by themselves, and TensorFlow Lite Micro has no choice between integers.
 fn gather_computed(walk: &mut Walk<'_>, x: &Stored, axis: usize) -> Result<(), LowerError> {
     let index = walk.any(1)?;
     let plain = index.plain(&mut walk.draft, walk.at);
@@ -188,7 +189,8 @@ fn gather_computed(walk: &mut Walk<'_>, x: &Stored, axis: usize) -> Result<(), L
         TensorType::Int32 => |value| Value::I32(vec![value as i32]),
         other => return Err(walk.refuse(format!("its indices are of type {other}"), "int32 and int64 are lowered")),
     };
-    if !walk.draft.tensors[positions].non_negative {
+    let fed = walk.draft.producer(positions).is_none();
+    if !fed && !walk.draft.tensors[positions].non_negative {
         let [zero, size] = [0, x.dims[axis] as i64].map(|value| walk.draft.constant(&[1], number(value)));
         let below = walk.emit_inner(BuiltinOp::LESS, Options::Empty(41), &[positions, zero], &index.dims);
         walk.draft.tensors[below].dtype = TensorType::Bool;
