@@ -3,12 +3,11 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use edgeyard_record::{InstructionMix, Record, VariantResult};
-use support::{command, data_set, fail, file, folder, models, need, record, succeed, text};
+use support::{command, data_set, fail, file, folder, lying_qemu, models, need, record, succeed, text};
 
 /// Measures the dense model on a class, with other variables than the test's own.
 fn measured(folder: &Path, class: &str, out: &str, environment: &[(&str, &str)]) -> Record {
@@ -30,12 +29,6 @@ fn only(record: &Record) -> &VariantResult {
 fn sum(mix: &InstructionMix) -> u64 {
     let InstructionMix { load, store, multiply, branch, vector, float, other } = *mix;
     load + store + multiply + branch + vector + float + other
-}
-
-fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
-    let path = file(folder, name, format!("#!/bin/sh\n{body}\n").as_bytes());
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
 }
 
 /// A class that the catalogue does not have: a board as data.
@@ -79,17 +72,10 @@ fn the_record_has_the_mix_that_the_plugin_confirmed_on_every_core() {
     }
 }
 
-/// QEMU, but the plugin's file says nine times as much of the first operator when it ends.
 #[test]
 fn counts_that_disagree_are_kept_and_invalid() {
     let dir = folder();
-    let real = need("EDGEYARD_QEMU_ARM");
-    let body = format!(
-        "out=\nfor a; do case \"$a\" in *,out=*) out=${{a##*,out=}};; esac; done\n[ -n \"$out\" ] || exec '{0}' \"$@\"\n\
-         '{0}' \"$@\" || exit\nsed -i 's/\"runs\":\\[\\([0-9]*\\),/&9/' \"$out\"",
-        text(&real)
-    );
-    let liar = script(dir.path(), "qemu", &body);
+    let liar = lying_qemu(dir.path());
     let record = measured(dir.path(), "qemu-cortex-m4", "out", &[("EDGEYARD_QEMU_ARM", text(&liar))]);
     let result = only(&record);
     assert_eq!(

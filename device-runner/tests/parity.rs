@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
-use support::{command, file, folder, models, need, text};
+use support::{command, file, folder, lying_qemu, models, need, script, text};
 
 /// A QEMU that must not be reached.
 const NO_QEMU: &[(&str, &str)] = &[("EDGEYARD_QEMU_ARM", "/nonexistent/qemu-system-arm")];
@@ -36,12 +35,6 @@ fn refused(output: &Output, code: i32, reason: &str, words: &[&str]) {
 
 fn dense(folder: &Path) -> PathBuf {
     file(folder, "dense.tflite", &models::dense_tflite_int8())
-}
-
-fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
-    let path = file(folder, name, format!("#!/bin/sh\n{body}\n").as_bytes());
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
 }
 
 #[test]
@@ -172,17 +165,10 @@ fn an_operator_or_version_without_kernel_is_named() {
     }
 }
 
-/// QEMU, but the plugin's file says nine times as much of the first operator when it ends.
 #[test]
 fn counts_that_disagree_end_with_4() {
     let dir = folder();
-    let real = need("EDGEYARD_QEMU_ARM");
-    let body = format!(
-        "out=\nfor a; do case \"$a\" in *,out=*) out=${{a##*,out=}};; esac; done\n[ -n \"$out\" ] || exec '{0}' \"$@\"\n\
-         '{0}' \"$@\" || exit\nsed -i 's/\"runs\":\\[\\([0-9]*\\),/&9/' \"$out\"",
-        text(&real)
-    );
-    let liar = script(dir.path(), "qemu", &body);
+    let liar = lying_qemu(dir.path());
     let output = parity(&[text(&dense(dir.path()))], &[("EDGEYARD_QEMU_ARM", text(&liar))]);
     refused(&output, 4, "CountsDisagree", &["the firmware counted", "and the plugin 9"]);
 }

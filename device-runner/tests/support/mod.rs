@@ -5,6 +5,7 @@ pub mod models;
 pub mod schema;
 pub mod store;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -34,6 +35,24 @@ pub fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
     path
+}
+
+/// Writes a program of the shell and gives its path.
+pub fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
+    let path = file(folder, name, format!("#!/bin/sh\n{body}\n").as_bytes());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// QEMU, but the plugin's file says nine times as much of the first operator when it ends.
+pub fn lying_qemu(folder: &Path) -> PathBuf {
+    let real = need("EDGEYARD_QEMU_ARM");
+    let body = format!(
+        "out=\nfor a; do case \"$a\" in *,out=*) out=${{a##*,out=}};; esac; done\n[ -n \"$out\" ] || exec '{0}' \"$@\"\n\
+         '{0}' \"$@\" || exit\nsed -i 's/\"runs\":\\[\\([0-9]*\\),/&9/' \"$out\"",
+        text(&real)
+    );
+    script(folder, "qemu", &body)
 }
 
 /// Little-endian floats.

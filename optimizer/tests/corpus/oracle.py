@@ -7,29 +7,20 @@
 Each model is run in a process of its own: a runtime that crashes is a failure of that model only.
 """
 import json
-import os
 import pathlib
 import sys
-import traceback
 import zlib
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from reference import apart, observed, session_of
 
 SAMPLES = 3
 # vgg19, alexnet and zfnet512 have hundreds of megabytes of weights and nothing that the others lack.
 LIGHT = ["densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet"]
-
-
-def session_of(model, plain=True):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_DISABLE_ALL if plain else level.ORT_ENABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def image(rng, shape):
@@ -102,26 +93,7 @@ def run(model, feeds):
 
 
 def ranges(folder, name):
-    model = onnx.load(folder / f"{name}.fixed.onnx")
-    known = {o.name for o in model.graph.output}
-    for node in model.graph.node:
-        for output in node.output:
-            if output and output not in known:
-                model.graph.output.append(onnx.ValueInfoProto(name=output))
-                known.add(output)
-    session = session_of(model.SerializeToString())
-    names = [o.name for o in session.get_outputs() if o.type == "tensor(float)"]
-    wanted = {source.name for source in session.get_inputs()}
-    found = {}
-    for feed in feeds_of(folder, name)[1]:
-        feed = {n: v for n, v in feed.items() if n in wanted}
-        for tensor, value in (dict(zip(names, session.run(names, feed))) | feed).items():
-            if value.dtype == np.float32 and value.size:
-                low, high = float(value.min()), float(value.max())
-                if tensor in found:
-                    low, high = min(low, found[tensor][0]), max(high, found[tensor][1])
-                found[tensor] = (low, high)
-    return found
+    return observed(folder / f"{name}.fixed.onnx", feeds_of(folder, name)[1])
 
 
 def litert(path, feeds):
@@ -176,27 +148,6 @@ def check(folder, name):
     if (folder / f"{name}.i8.tflite").exists():
         verdict["int8_sqnr"] = sqnr(expected, litert(folder / f"{name}.i8.tflite", feeds))
     return verdict
-
-
-def apart(function, folder, name):
-    """The function's result from a process of its own, or why there is none."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        try:
-            result = function(folder, name)
-        except BaseException as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            result = {"error": f"{error!r} at {place.name}:{place.lineno}"}
-        with os.fdopen(writing, "w") as stream:
-            json.dump(result, stream)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        text = stream.read()
-    _, status = os.waitpid(child, 0)
-    return json.loads(text) if text else {"error": f"the runtime crashed (wait status {status})"}
 
 
 def weights(rng, shape, reader, place):

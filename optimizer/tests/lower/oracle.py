@@ -5,15 +5,14 @@ them in LiteRT and TensorFlow Lite Micro and writes how far the results are from
 Each model is run in a process of its own: a runtime that crashes is a failure of that case only.
 """
 import json
-import os
 import pathlib
 import sys
-import traceback
 import zlib
 
 import numpy as np
-import onnx
-import onnxruntime
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from reference import apart, observed, session_of
 
 SAMPLES = 12
 
@@ -36,33 +35,9 @@ def as_fed(feed, kinds):
     return {name: value.astype(kinds[name]) if value.dtype == np.int64 else value for name, value in feed.items()}
 
 
-def session_of(model):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def ranges(folder, name):
-    model = onnx.load(folder / f"{name}.simple.onnx")
-    known = {o.name for o in model.graph.output}
-    for node in model.graph.node:
-        for output in node.output:
-            if output and output not in known:
-                model.graph.output.append(onnx.ValueInfoProto(name=output))
-                known.add(output)
-    session = session_of(model.SerializeToString())
-    names = [o.name for o in session.get_outputs()]
-    found = {}
-    for feed in inputs_of(name, session):
-        values = dict(zip(names, session.run(names, feed))) | feed
-        for tensor, value in values.items():
-            if value.dtype == np.float32 and value.size and np.isfinite(value).all():
-                low, high = float(value.min()), float(value.max())
-                if tensor in found:
-                    low, high = min(low, found[tensor][0]), max(high, found[tensor][1])
-                found[tensor] = (low, high)
-    return found
+    path = folder / f"{name}.simple.onnx"
+    return observed(path, inputs_of(name, session_of(path.read_bytes())))
 
 
 def quantize(value, detail, dtype=np.int8):
@@ -187,27 +162,6 @@ def check(folder, name):
     verdict["reference_steps"] = steps(reference, found) if reference else None
     verdict["optimised_steps"] = steps(optimised, found)
     return verdict
-
-
-def apart(function, folder, name):
-    """The function's result from a process of its own, or why there is none."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        try:
-            result = function(folder, name)
-        except BaseException as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            result = {"error": f"{error!r} at {place.name}:{place.lineno}"}
-        with os.fdopen(writing, "w") as stream:
-            json.dump(result, stream)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        text = stream.read()
-    _, status = os.waitpid(child, 0)
-    return json.loads(text) if text else {"error": f"the runtime crashed (wait status {status})"}
 
 
 def main(step, folder):

@@ -249,9 +249,10 @@ pub(crate) mod tests {
 
     #[test]
     fn every_field_that_could_be_another_runs_is_checked() {
+        type Change = fn(&mut Record);
         let run = from_yaml(MINIMAL).unwrap();
         check(&run, &expected(), &record()).unwrap();
-        let changes: [(&str, fn(&mut Record)); 7] = [
+        let changes: [(&str, Change); 7] = [
             ("metadata.uid", |r| r.metadata.uid = None),
             ("metadata.attempt", |r| r.metadata.attempt = 1),
             ("device.name", |r| r.device.name = Some("m4-1".into())),
