@@ -1,6 +1,7 @@
 //! Running other programs, and saying what is being done.
 //!
-//! A program's output is kept out of sight and shown only when it fails; each step prints one line with its seconds.
+//! A program's output is kept out of sight and shown only when it fails; each step prints one line with its seconds. Steps
+//! are told on standard error, so that what a command is asked for is all that its standard output has.
 
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -16,16 +17,16 @@ const TAIL: u64 = 6000;
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     // On a terminal the line is there from the start, and written over at the end.
-    let clear = if std::io::stdout().is_terminal() {
-        print!("  …           {what}\r");
-        let _ = std::io::stdout().flush();
+    let clear = if std::io::stderr().is_terminal() {
+        eprint!("  …           {what}\r");
         "\x1b[2K"
     } else {
         ""
     };
     let result = work().with_context(|| what.to_owned());
     let mark = if result.is_ok() { "✓" } else { "✗" };
-    say(&format!("{clear}{mark} {:6.1} s  {what}", start.elapsed().as_secs_f64()));
+    // A closed pipe must not stop a cluster half way up.
+    let _ = writeln!(std::io::stderr(), "  {clear}{mark} {:6.1} s  {what}", start.elapsed().as_secs_f64());
     result
 }
 

@@ -16,7 +16,7 @@ use edgeyard_optimizer::inspect::{Content, File, inspect};
 use edgeyard_optimizer::lint::{lint_artifact, lint_source, refused};
 use edgeyard_optimizer::optimize::Watcher;
 use edgeyard_optimizer::simplify::{Shapes, bind, explicit_padding, simplify};
-use edgeyard_targets::Target;
+use edgeyard_targets::{Support, Target};
 use serde::Serialize;
 
 use super::bar::Bar;
@@ -142,7 +142,7 @@ pub struct Lint {
     /// The target whose rules to hold it against; see `targets`.
     #[arg(long)]
     target: String,
-    /// What would be done before; `run --help` says what there is.
+    /// What would be done before; `run --help` says what there is. Without any, int8 where the target takes integers only.
     #[arg(long, value_parser = passes::parse, value_name = "TYPE[:KEY=VALUE,…]")]
     pass: Vec<Stated>,
     /// The shape of an input whose dimensions are free, batch included.
@@ -175,7 +175,7 @@ impl Lint {
         let Self { model, target, pass, input_shape, input_value, format: _ } = self;
         let explain = |error: &dyn std::error::Error| edgeyard_optimizer::job::explain(error);
         let target = Target::find(&target).map_err(|error| explain(&error))?;
-        let stated: Vec<Pass> = pass.into_iter().map(|stated| stated.pass(&[])).collect::<Result<_, _>>()?;
+        let mut stated: Vec<Pass> = pass.into_iter().map(|stated| stated.pass(&[])).collect::<Result<_, _>>()?;
         let file = File::read(&model).map_err(|error| explain(&error))?;
         let source = match file.content {
             Content::TfLite(_) if target.format == ModelFormat::Onnx => {
@@ -185,6 +185,10 @@ impl Lint {
             Content::TfLite(_) => return Err(format!("{} is finished; leave --pass out", file.name)),
             Content::Onnx(source) => source,
         };
+        if stated.is_empty() && matches!(target.schemes.float32, Support::Refused(_)) {
+            eprintln!("target {} takes integers only: looked at as `--pass int8` would make it", target.name);
+            stated.push(passes::parse("int8")?.pass(&[])?);
+        }
         let mut source = source;
         let recipe = target.recipe(&stated).map_err(|error| explain(&error))?;
         let mut shapes: BTreeMap<_, _> = input_shape.into_iter().collect();

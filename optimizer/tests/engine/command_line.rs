@@ -392,6 +392,13 @@ fn lint_says_what_a_target_refuses_before_any_work() {
     let model = mnist_model().display().to_string();
     let fine = optimizer(&["lint", &model, "--target", "tflm", "--pass", "int8"]);
     assert!(fine.status.success(), "{}", said(&fine));
+    let assumed = optimizer(&["lint", &model, "--target", "tflm"]);
+    assert!(
+        assumed.status.success() && said(&assumed).contains("as `--pass int8` would make it"),
+        "{}",
+        said(&assumed)
+    );
+    assert_eq!(assumed.stdout, fine.stdout);
     let folder = tempfile::tempdir().unwrap();
     let strange = folder.path().join("exp.onnx");
     std::fs::write(&strange, Builder::new(13, &[1, 1, 28, 28]).node("Exp", &["x"], "y", &[]).bytes()).unwrap();
