@@ -286,6 +286,30 @@ fn copies_without_end_are_refused_though_inference_did_not_see_them() {
 }
 
 #[test]
+fn windows_that_fit_nothing_are_refused_though_inference_did_not_see_them() {
+    // What fuzzing found: weights without dimensions, and an empty input padded to the same length.
+    use edgeyard_optimizer::lower::{Mode, to_tflite};
+    let lowered = |dims: &[usize], op: &str, attributes: &[(&str, Attribute)]| {
+        let mut builder =
+            Builder::new(13, dims).constant("w", Tensor::f32(&[], vec![1.0])).node("Selu", &["x"], "a", &[]);
+        builder.model.graph.nodes[0].outputs.push("b".into());
+        let inputs = if op == "Conv" { &["a", "w"][..] } else { &["a"] };
+        let model = builder.node(op, inputs, "y", attributes).loaded();
+        let graph = simplify(&model.graph, &Shapes::Fixed(Default::default())).unwrap();
+        to_tflite(&graph, Mode::Float32, None).unwrap_err().to_string()
+    };
+    let error = lowered(&[1, 2, 4, 4], "Conv", &[]);
+    assert!(error.contains("node Conv_y") && error.contains("weights [] do not fit"), "{error}");
+    let window = |name, values| [("kernel_shape", ints(&[2, 2])), (name, values)];
+    for (name, values) in
+        [("pads", vec![0, i64::MAX, 0, i64::MAX]), ("dilations", vec![1 << 40, 1]), ("strides", vec![1 << 62, 1])]
+    {
+        let error = lowered(&[1, 2, 4, 4], "MaxPool", &window(name, ints(&values)));
+        assert!(error.contains("node MaxPool_y") && error.contains(name) && error.contains("invalid"), "{error}");
+    }
+}
+
+#[test]
 fn blocks_whose_area_no_number_holds_are_refused() {
     // What fuzzing found: the square of a block of 2^33 overflowed.
     for op in ["DepthToSpace", "SpaceToDepth"] {

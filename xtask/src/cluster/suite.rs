@@ -98,7 +98,7 @@ fn service() -> Result<()> {
     kube(&["-n", "suite", "expose", "pod", "web", "--port=80", "--target-port=8080"])?;
     wait_for("the service to answer", LIMIT, || {
         // A connection begun before the service's rules are there never meets them: conntrack keeps it on its way.
-        let wget = ["wget", "-T", "3", "-qO-", "http://web.suite.svc.cluster.local/"];
+        let wget = ["timeout", "3", "wget", "-qO-", "http://web.suite.svc.cluster.local/"];
         let body = kube(&[&["-n", "suite", "exec", "exec", "--"][..], &wget].concat())?;
         ensure!(body == "from the pod\n", "it said {body:?}");
         Ok(())

@@ -19,9 +19,12 @@ pub(super) fn conv(walk: &mut Walk<'_>) -> Result<(), LowerError> {
         ));
     };
     let (shape, weights) = walk.floats(1, "weights")?;
+    if shape.len() != rank {
+        return Err(walk.refuse(format!("weights {shape:?} do not fit an input {:?}", x.dims), "repair the model"));
+    }
     let group = usize::try_from(walk.node().int("group", 1)).unwrap_or(0);
     let (outputs, channels) = (shape[0], x.dims[1]);
-    if shape.len() != rank || group == 0 || outputs % group != 0 || shape[1] * group != channels {
+    if group == 0 || outputs % group != 0 || shape[1].checked_mul(group) != Some(channels) {
         let why = format!("weights {shape:?} in {group} groups do not fit an input of {channels} channels");
         return Err(walk.refuse(why, "repair the model"));
     }

@@ -6,6 +6,9 @@ use edgeyard_tflite::Padding;
 use super::super::LowerError;
 use super::super::walk::Walk;
 
+/// What TFLite's 32 bits hold of a length; products of two fit in ours.
+const LONGEST: usize = i32::MAX as usize;
+
 /// A window along height and width; one-dimensional ones have a height of 1.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
@@ -53,6 +56,12 @@ impl Window {
         if stride.contains(&0) || dilation.contains(&0) || kernel.contains(&0) {
             return Err(bad("strides, dilations or kernel_shape"));
         }
+        if [stride, dilation, kernel].iter().flatten().any(|&value| value > LONGEST) {
+            return Err(bad("strides, dilations or kernel_shape"));
+        }
+        if input.contains(&0) {
+            return Err(walk.refuse(format!("its input {dims:?} is empty"), "repair the model's input shape"));
+        }
         let extent = |at: usize| (kernel[at] - 1) * dilation[at] + 1;
         let ceil = node.int("ceil_mode", 0) != 0;
         let mut pads = [(0, 0); 2];
@@ -68,6 +77,9 @@ impl Window {
                         [left, right] if spatial == 1 => pads[1] = (left, right),
                         [top, left, bottom, right] if spatial == 2 => pads = [(top, bottom), (left, right)],
                         _ => return Err(bad("pads")),
+                    }
+                    if pads.iter().any(|&(before, after)| before.max(after) > LONGEST) {
+                        return Err(bad("pads"));
                     }
                 }
             }
