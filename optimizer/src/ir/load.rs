@@ -15,6 +15,8 @@ const MAX_NODES: usize = 1_000_000;
 pub(super) const MAX_RANK: usize = 16;
 const MAX_DEPTH: usize = 16;
 const MAX_ELEMENTS: usize = 1 << 33;
+/// Far above any version of the format: a first number beyond it tells that a file is something else.
+const MAX_IR_VERSION: u64 = 64;
 
 /// Why a file is no model that can be worked with.
 #[derive(Debug, Error)]
@@ -75,6 +77,9 @@ pub fn load(data: &[u8], folder: Option<&Path>) -> Result<Model> {
             _ => rest.extend_from_slice(field.raw),
         }
     }
+    if !u64::try_from(ir_version).is_ok_and(|version| version <= MAX_IR_VERSION) {
+        return Err(LoadError::Invalid(format!("its ir_version {ir_version} is no version of the format")));
+    }
     let Some(graph) = graph else {
         return Err(LoadError::NotOnnx(format!("it holds no graph; it may be cut off at byte {}", data.len())));
     };
@@ -102,7 +107,7 @@ struct Context<'a> {
 /// ONNX writers put fields in order of their numbers, so the first tells whether this can be a model.
 fn looks_like_model(field: &Field<'_>) -> bool {
     match field.value {
-        Scalar::Varint(version) => field.number == 1 && (1..=64).contains(&version),
+        Scalar::Varint(version) => field.number == 1 && (1..=MAX_IR_VERSION).contains(&version),
         Scalar::Bytes(_) => matches!(field.number, 2 | 7 | 8),
         _ => false,
     }

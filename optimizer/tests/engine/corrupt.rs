@@ -310,6 +310,18 @@ fn windows_that_fit_nothing_are_refused_though_inference_did_not_see_them() {
 }
 
 #[test]
+fn a_second_version_of_the_format_that_is_none_is_refused() {
+    // What fuzzing found: such a model was written as a file that did not load again.
+    let whole = Builder::new(13, &[1, 2]).node("Relu", &["x"], "y", &[]).bytes();
+    for (version, last) in [(65, "65"), (-1, "-1")] {
+        let mut again = Writer::default();
+        again.raw(&whole).int(1, version);
+        let error = refused(&again.finish());
+        assert!(error.contains(&format!("ir_version {last} is no version")), "{error}");
+    }
+}
+
+#[test]
 fn blocks_whose_area_no_number_holds_are_refused() {
     // What fuzzing found: the square of a block of 2^33 overflowed.
     for op in ["DepthToSpace", "SpaceToDepth"] {
